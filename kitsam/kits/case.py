@@ -1,0 +1,170 @@
+"""Cases on disk: a CT volume, and the labels drawn on it, in one frame whatever the file's own.
+
+KiTS stores slices first, in orientation IPL: index 0 runs to the feet, 1 to the back, 2 to the patient's left,
+so that a slice looks as radiologists see it. Any other orientation is brought to that frame on reading by
+permuting and flipping axes only, and `Geometry` takes a label volume back, voxel for voxel. Nothing is resampled.
+
+Two layouts are read: KiTS (`case_00000/imaging.nii.gz` and `segmentation.nii.gz`) and nnU-Net
+(`imagesTr/NAME_0000.nii.gz` and `labelsTr/NAME.nii.gz`). A whole volume is held in memory as float32.
+"""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+
+from kitsam.errors import CaseError, OptionError
+from kitsam.files import complete_or_absent
+
+CANONICAL = "IPL"
+BACKGROUND, KIDNEY, TUMOR, CYST = 0, 1, 2, 3
+CLASS_NAMES = ("background", "kidney", "tumor", "cyst")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a file's voxels lie in space, and the way from the canonical frame back to the file's own."""
+
+    affine: np.ndarray  # (4, 4) float64, voxel indices of the file -> mm
+    header: nib.Nifti1Header
+    to_file: np.ndarray  # (3, 2) nibabel orientation that turns a canonical array into the file's
+
+    def in_file_order(self, volume: np.ndarray) -> np.ndarray:
+        """Canonical `(S, H, W)` array -> the file's axis order and directions."""
+        return apply_orientation(volume, self.to_file)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One file of a case, in the canonical frame."""
+
+    voxels: np.ndarray  # (S, H, W)
+    spacing: tuple[float, float, float]  # mm between slices, rows, columns
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    image: np.ndarray  # (S, H, W) float32 HU
+    label: np.ndarray | None  # (S, H, W) uint8, None where no segmentation exists
+    spacing: tuple[float, float, float]  # mm between slices, rows, columns
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    name: str
+    imaging: Path
+    segmentation: Path
+
+
+def find_cases(data: Path, option: str = "--data") -> dict[str, CaseFiles]:
+    """Every case of a KiTS or nnU-Net folder by name, sorted. Files are not opened.
+
+    Raises `OptionError` when the folder is missing or holds no case.
+    """
+    if not data.is_dir():
+        raise OptionError(f"{option}: no such folder: {data}")
+    found = [_kits_files(folder) for folder in sorted(data.iterdir()) if _is_case_folder(folder)]
+    for image in sorted(data.glob("images*/*_0000.nii.gz")):
+        name = image.name.removesuffix("_0000.nii.gz")
+        labels = image.parent.with_name(image.parent.name.replace("images", "labels"))
+        found.append(CaseFiles(name, image, labels / f"{name}.nii.gz"))
+    if not found:
+        raise OptionError(f"{option}: no case in {data} (expected case_00000/imaging.nii.gz or imagesTr/NAME_0000.nii.gz)")
+    for files in found:
+        # WebDataset ends a sample's key at the first dot, so such names would merge samples.
+        if "." in files.name:
+            raise CaseError(f"{files.imaging}: a case name may not hold a dot")
+    return {files.name: files for files in sorted(found, key=lambda files: files.name)}
+
+
+def _is_case_folder(folder: Path) -> bool:
+    return (folder / "imaging.nii.gz").exists() or (folder / "segmentation.nii.gz").exists()
+
+
+def _kits_files(folder: Path) -> CaseFiles:
+    return CaseFiles(folder.name, folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
+
+
+def read_case(files: CaseFiles, needs_label: bool = True) -> Case:
+    """Read and check one case.
+
+    Raises `CaseError` naming the file: missing, truncated, not 3-D, NaN, labels outside 0-3, or an image and a
+    label of different shapes. Without `needs_label` the segmentation is not read.
+    """
+    image = read_image(files.imaging)
+    label = None
+    if needs_label:
+        volume = read_label(files.segmentation)
+        check_same_shape(files.segmentation, volume, image)
+        label = volume.voxels
+    return Case(files.name, image.voxels, label, image.spacing, image.geometry)
+
+
+def check_same_shape(path: Path, volume: Volume, reference: Volume) -> None:
+    if volume.voxels.shape != reference.voxels.shape:
+        raise CaseError(
+            f"{path}: shape {volume.voxels.shape} differs from the scan's {reference.voxels.shape} "
+            "(slices, rows, columns)"
+        )
+
+
+def read_image(path: Path) -> Volume:
+    """A CT volume as float32 HU, with the file's slope and intercept applied."""
+    volume = _read_canonical(path)
+    voxels = volume.voxels.astype(np.float32)
+    if not np.isfinite(voxels).all():
+        raise CaseError(f"{path}: holds NaN or infinite values")
+    return Volume(voxels, volume.spacing, volume.geometry)
+
+
+def read_label(path: Path) -> Volume:
+    """A KiTS label volume as uint8: 0 background, 1 kidney, 2 tumor, 3 cyst."""
+    volume = _read_canonical(path)
+    labels = volume.voxels.astype(np.uint8) if np.isfinite(volume.voxels).all() else None
+    if labels is None or not np.array_equal(labels, volume.voxels) or labels.max(initial=0) > CYST:
+        odd = next(value for value in np.unique(volume.voxels) if value not in (0, 1, 2, 3))
+        raise CaseError(f"{path}: label {odd:g} is none of 0 (background), 1 (kidney), 2 (tumor), 3 (cyst)")
+    return Volume(labels, volume.spacing, volume.geometry)
+
+
+def _read_canonical(path: Path) -> Volume:
+    if not path.is_file():
+        raise CaseError(f"{path}: no such file")
+    try:
+        image = nib.load(path)
+        voxels = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        raise CaseError(f"{path}: cannot be read as NIfTI, perhaps truncated: {' '.join(str(error).split())}") from error
+    if voxels.ndim != 3:
+        raise CaseError(f"{path}: expected a 3-D volume, found shape {voxels.shape}")
+    if voxels.size == 0:
+        raise CaseError(f"{path}: holds no voxels, shape {voxels.shape}")
+    own = io_orientation(image.affine)
+    if np.isnan(own).any():
+        raise CaseError(f"{path}: the affine does not say how the axes lie")
+    canonical = axcodes2ornt(CANONICAL)
+    to_canonical = ornt_transform(own, canonical)
+    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
+    spacing = np.empty(3)
+    spacing[to_canonical[:, 0].astype(int)] = sizes
+    geometry = Geometry(image.affine, image.header, ornt_transform(canonical, own))
+    return Volume(apply_orientation(voxels, to_canonical), tuple(float(mm) for mm in spacing), geometry)
+
+
+def save_label(path: Path, label: np.ndarray, geometry: Geometry) -> None:
+    """Write a canonical `(S, H, W)` label volume with the scan's own axis order, affine and units, as uint8."""
+    header = geometry.header.copy()
+    # The scan's header carries its dtype and its rescaling to HU; neither fits labels.
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"], header["cal_max"] = 0, 0
+    voxels = np.ascontiguousarray(geometry.in_file_order(label.astype(np.uint8)))
+    with complete_or_absent(path) as temporary:
+        nib.save(nib.Nifti1Image(voxels, geometry.affine, header), temporary)

@@ -1,0 +1,138 @@
+"""The `kitsam` command: one line per subcommand.
+
+A command is a dataclass of options and a function that takes it and returns the exit code; both are imported when
+the command is asked for, so that `kitsam --help` answers at once. jsonargparse makes the options from the
+dataclass. Errors that a user can mend become one line here, and only here.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, List, NamedTuple
+
+from kitsam import __version__
+from kitsam.errors import KitsamError, OptionError
+
+USAGE_ERROR = 2
+
+
+class Command(NamedTuple):
+    config: str  # dataclass in kitsam.config
+    run: str  # module:function
+    summary: str
+    positional: tuple[str, ...] = ()  # fields given without a dash, in this order
+    switches: tuple[str, ...] = ()  # fields that an option without a value sets
+    spelled: tuple[tuple[str, str], ...] = ()  # field -> option, where Python forbids the option's name
+
+
+COMMANDS = {
+    "demo": Command("DemoConfig", "kitsam.demo:run", "the whole flow on generated cases, in minutes, with a report"),
+    "phantom": Command("PhantomConfig", "kitsam.kits.phantom:run", "make a data set of drawn abdomens", ("out",)),
+    "fingerprint": Command("FingerprintConfig", "kitsam.kits.fingerprint:run", "measure a data set", ("data",)),
+    "weights": Command("WeightsConfig", "kitsam.sam.weights:run", "fetch and check SAM's checkpoints", ("name",), spelled=(("source", "--from"),)),
+    "embed": Command("EmbedConfig", "kitsam.embedding:run", "CT slices -> SAM embeddings in shards", switches=("dry_run",)),
+    "shards info": Command("ShardsConfig", "kitsam.shards.info:run", "what a shard set holds", ("shards",)),
+    "shards verify": Command("ShardsConfig", "kitsam.shards.verify:run", "check every shard's bytes", ("shards",)),
+    "train": Command("TrainConfig", "kitsam.training.loop:run", "train the ROI, tumor or cyst decoder"),
+    "evaluate": Command("EvaluateConfig", "kitsam.evaluation.evaluator:run", "official metrics on the validation cases"),
+    "score": Command("ScoreConfig", "kitsam.evaluation.score:run", "the same metrics for any label maps", ("predictions",)),
+    "bundle": Command("BundleConfig", "kitsam.bundle:run", "encoder, decoders and settings in one file"),
+    "predict": Command("PredictConfig", "kitsam.prediction:run", "label CT volumes", ("ct",)),
+    "report": Command("ReportConfig", "kitsam.report.page:run", "results, curves and overlays as one HTML file", ("folder",)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = _command_name(arguments)
+    if name is None:
+        return _without_command(arguments)
+    try:
+        config = _parse(name, arguments[len(name.split()) :])
+        module, function = COMMANDS[name].run.split(":")
+        return getattr(import_module(module), function)(config)
+    except KitsamError as error:
+        return _fail(name, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(name, "interrupted", 130)
+
+
+def _command_name(arguments: Sequence[str]) -> str | None:
+    for length in (2, 1):
+        name = " ".join(arguments[:length])
+        if name in COMMANDS:
+            return name
+    return None
+
+
+def _without_command(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["--version"]:
+        print(f"kitsam {__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if arguments else USAGE_ERROR
+    known = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
+    hint = f"use {' or '.join(known)}" if known else "`kitsam --help` lists the commands"
+    return _fail(None, f"unknown command {' '.join(arguments[:1])}: {hint}", USAGE_ERROR)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: kitsam COMMAND [--config FILE] [--section.option value]",
+            "",
+            "Teach the Segment Anything Model to find kidneys, tumors and cysts in CT.",
+            "",
+            *lines,
+            "",
+            "`kitsam COMMAND --help` explains a command's options. embed, train and evaluate also run on several",
+            "processes: accelerate launch -m kitsam COMMAND ..., or torchrun -m kitsam COMMAND ... on CPUs.",
+        ]
+    )
+
+
+def _parse(name: str, arguments: list[str]) -> Any:
+    """The command's dataclass, filled from `--config`, then from the options."""
+    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    dataclass = getattr(import_module("kitsam.config"), COMMANDS[name].config)
+    parser = ArgumentParser(prog=f"kitsam {name}", description=dataclass.__doc__, exit_on_error=False)
+    _add_options(parser, COMMANDS[name], dataclass)
+    try:
+        parsed = parser.parse_args(arguments)
+        settings = parser.instantiate_classes(parsed).as_dict()
+    except ArgumentError as error:
+        raise OptionError(str(error)) from error
+    return dataclass(**{field.name: settings[field.name] for field in fields(dataclass)})
+
+
+def _add_options(parser: Any, command: Command, dataclass: type) -> None:
+    """jsonargparse takes everything from the dataclass but what its fields cannot say: positions, switches, spelling."""
+    from docstring_parser import parse_from_object
+
+    texts = {text.arg_name: text.description for text in parse_from_object(dataclass).params}
+    types = {field.name: field.type for field in fields(dataclass)}
+    spelled = dict(command.spelled)
+    for field in command.positional:
+        # A list takes all that is left of the command line.
+        several = {"nargs": "+"} if types[field] == List[Path] else {}
+        kind = Path if several else types[field]
+        parser.add_argument(field, type=kind, help=texts[field], **several)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options")
+    for field in command.switches:
+        parser.add_argument(f"--{field.replace('_', '-')}", action="store_true", help=texts[field])
+    for field, option in spelled.items():
+        parser.add_argument(option, dest=field, type=types[field], help=texts[field])
+    by_hand = {*command.positional, *command.switches, *spelled}
+    parser.add_class_arguments(dataclass, skip=by_hand)
+
+
+def _fail(name: str | None, message: str, code: int) -> int:
+    print(f"kitsam{f' {name}' if name else ''}: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

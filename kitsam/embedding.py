@@ -1,0 +1,340 @@
+"""Stage 1: cases -> slices -> embeddings -> shards.
+
+The plan says which slices go to which shard; units of cases are dealt to the processes and embedded one after the
+other; when all are there the manifest is merged from the sidecars. A unit is finished or absent: a process that
+is stopped loses at most the unit it works on, and started again does only what is missing. A batch never crosses
+a case, so the same slices are encoded together whatever the number of processes.
+
+Cost: the encoder's time. Memory: two CT volumes and a batch.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kitsam import __version__
+from kitsam.config import EmbedConfig, InputConfig
+from kitsam.console import progress, say, warn
+from kitsam.embedding_plan import NAME as PLAN_NAME
+from kitsam.embedding_plan import Plan, PlannedSample, Unit, make_plan, masks_in_views, read_plan, units_of, write_plan
+from kitsam.errors import CaseError, KitsamError, ShardError
+from kitsam.files import complete_or_absent
+from kitsam.kits.case import Case, CaseFiles, find_cases, read_case
+from kitsam.kits.split import write_split
+from kitsam.processes import deal, start, use_bfloat16
+from kitsam.sam.encoder import ARCHITECTURES, EMBEDDING_CHANNELS, Encoder, EncoderRecord, build_encoder, check_input_size
+from kitsam.sam.input import draw_view, resize_pixels, to_channels, transform_to_input
+from kitsam.sam.weights import checkpoint_path, read_checkpoint
+from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, count_strata, write_manifest
+from kitsam.shards.sample import SampleRecord
+from kitsam.shards.writer import ShardIndex, ShardWriter, index_path, read_index, write_index
+
+INITIAL_DECODER = "decoder.safetensors"  # SAM's own decoder, beside the manifest, where the encoder has a checkpoint
+SAMPLE_OVERHEAD = 6 * 1024  # bytes of headers, record, mask and index per sample, about
+
+
+def run(config: EmbedConfig) -> int:
+    processes = start(config.device)
+    if config.dry_run:
+        return _dry_run(config)
+    encoder, record = build_encoder(config.encoder)
+    settings = _settings(config, record)
+    with processes.main_process_first():
+        if processes.is_main_process:
+            write_plan(config.out, make_plan(config, settings))
+        plan = read_plan(config.out)
+    files = find_cases(config.data)
+    units = units_of(plan, config)
+    missing = [unit for unit in units if not is_finished(config.out, unit, files)]
+    if processes.is_main_process:
+        _prepare_folder(config, plan, missing, record)
+    processes.wait_for_everyone()
+    mine = deal([unit.samples for unit in missing], processes.num_processes)[processes.process_index]
+    encode = BatchEncoder(encoder, config, processes.device)
+    _embed_units([missing[index] for index in mine], files, encode, config, total_of(missing), total_of(units))
+    processes.wait_for_everyone()
+    skipped = dict(plan.skipped)
+    if processes.is_main_process:
+        manifest = merge(config.out, plan, units, record)
+        write_manifest(config.out, manifest)
+        skipped = manifest.skipped
+        _summarize(config.out, manifest)
+    processes.wait_for_everyone()
+    return 1 if skipped else 0
+
+
+def total_of(units: list[Unit]) -> int:
+    return sum(unit.samples for unit in units)
+
+
+def _settings(config: EmbedConfig, record: EncoderRecord) -> dict[str, Any]:
+    """All that decides the content of the shards."""
+    return {
+        "encoder": asdict(record),
+        "input": input_settings(config.input),
+        "views": asdict(config.views),
+        "splits": str(config.splits) if config.splits else None,
+        "val_fraction": config.val_fraction,
+        "background_ratio": config.background_ratio,
+        "group_cases": config.group_cases,
+        "shard_samples": config.shard_samples,
+        "seed": config.seed,
+    }
+
+
+def input_settings(config: InputConfig) -> dict[str, Any]:
+    """The HU windows in use, as JSON keeps them."""
+    if config.channels == "windows":
+        return {"channels": config.channels, "windows": [list(window) for window in config.windows]}
+    return {"channels": config.channels, "window": list(config.window)}
+
+
+class BatchEncoder:
+    """Slices of a case in, embeddings as they are stored out."""
+
+    def __init__(self, encoder: Encoder, config: EmbedConfig, device: torch.device) -> None:
+        self.encoder, self.input = encoder.to(device), config.input
+        self.device = device
+        self.bfloat16 = use_bfloat16(config.precision, device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, slices: list[int], views: list) -> np.ndarray:
+        """`image`: (S, H, W) HU on the device. Returns (B, 256, G, G) float16."""
+        pixels = resize_pixels(to_channels(image, slices, self.input), views, self.encoder.input_size)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            embeddings = self.encoder(pixels)
+        return embeddings.half().cpu().numpy()
+
+
+def is_finished(out: Path, unit: Unit, files: dict[str, CaseFiles]) -> bool:
+    """Every shard of the unit is there with its sidecar, made from the same plan, and no case it left out has been mended."""
+    for name in unit.shards:
+        if not index_path(out / name).exists():
+            continue
+        try:
+            record = read_index(out / name).unit
+        except KitsamError:
+            return False
+        complete = all((out / shard).exists() and index_path(out / shard).exists() for shard in record["shards"])
+        return complete and record["planned"] == _fingerprint(unit) and not any(map(_readable, _left_out(record, files)))
+    return False
+
+
+def _fingerprint(unit: Unit) -> dict[str, Any]:
+    return {"cases": list(unit.cases), "samples": unit.samples}
+
+
+def _left_out(record: dict[str, Any], files: dict[str, CaseFiles]) -> list[CaseFiles]:
+    return [files[name] for name in record["skipped"] if name in files]
+
+
+def _readable(files: CaseFiles) -> bool:
+    try:
+        read_case(files)
+    except CaseError:
+        return False
+    return True
+
+
+def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record: EncoderRecord) -> None:
+    """Check the disk, remove what a stopped start left of unfinished units, write what stands beside the shards."""
+    check_disk(config.out, total_of(missing) * sample_bytes(record))
+    for unit in missing:
+        for name in unit.shards:
+            index_path(config.out / name).unlink(missing_ok=True)
+            (config.out / name).unlink(missing_ok=True)
+    for leftover in config.out.glob("*/.tmp-*"):
+        leftover.unlink()
+    write_split(config.out / "splits.json", plan.split)
+    if config.encoder.name != "tiny" and not (config.out / INITIAL_DECODER).exists():
+        state = read_checkpoint(checkpoint_path(config.encoder.name, config.encoder.checkpoint))
+        weights = {k: v.contiguous() for k, v in state.items() if k.startswith(("mask_decoder.", "prompt_encoder."))}
+        with complete_or_absent(config.out / INITIAL_DECODER) as temporary:
+            save_file(weights, temporary)
+
+
+def sample_bytes(record: EncoderRecord) -> int:
+    return EMBEDDING_CHANNELS * record.grid**2 * np.dtype(np.float16).itemsize + SAMPLE_OVERHEAD
+
+
+def check_disk(out: Path, needed: int) -> None:
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise KitsamError(f"{out}: the shard set needs {_gib(needed)}, the disk has {_gib(free)} free")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _embed_units(
+    units: list[Unit], files: dict[str, CaseFiles], encode: BatchEncoder, config: EmbedConfig, missing: int, total: int
+) -> None:
+    if missing < total:
+        say(f"{total - missing} of {total} samples are there already")
+    with progress("Embedding", total_of(units), "slices") as tick:
+        for unit in units:
+            embed_unit(unit, files, encode, config, tick)
+
+
+def embed_unit(unit: Unit, files: dict[str, CaseFiles], encode: BatchEncoder, config: EmbedConfig, tick) -> None:
+    """Write the unit's shards, then their sidecars. A case that cannot be read is left out and named in the sidecars."""
+    shard_of = {(case, sample): name for name, shard in unit.shards.items() for case, sample in shard}
+    by_case: dict[str, list[PlannedSample]] = {name: [] for name in unit.cases}
+    for case, sample in sorted(shard_of, key=lambda member: (unit.cases.index(member[0]), member[1])):
+        by_case[case].append(sample)
+    writers: dict[str, ShardWriter] = {}
+    skipped = {}
+    with ExitStack() as stack:
+        for name, case in _read_ahead([files[name] for name in unit.cases]):
+            if isinstance(case, CaseError):
+                warn(f"{name} is left out: {case}")
+                skipped[name] = str(case)
+                tick(len(by_case[name]))
+                continue
+            for embedding, mask, record, sample in _encode_case(case, by_case[name], encode, config):
+                shard = shard_of[name, sample]
+                if shard not in writers:
+                    writers[shard] = stack.enter_context(ShardWriter(config.out / shard))
+                writers[shard].add(embedding, mask, record)
+                tick(1, name)
+    unit_record = {"planned": _fingerprint(unit), "skipped": skipped, "shards": sorted(writers)}
+    for name, writer in writers.items():
+        write_index(config.out / name, writer.index(unit_record))
+
+
+def _read_ahead(cases: list[CaseFiles]) -> Iterator[tuple[str, Case | CaseError]]:
+    """Yield each case while the next one is being read."""
+
+    def read(files: CaseFiles) -> Case | CaseError:
+        try:
+            return read_case(files)
+        except CaseError as error:
+            return error
+
+    with ThreadPoolExecutor(1) as reader:
+        waiting = [reader.submit(read, files) for files in cases[:1]]
+        for index, files in enumerate(cases):
+            result = waiting.pop().result()
+            waiting = [reader.submit(read, following) for following in cases[index + 1 : index + 2]]
+            yield files.name, result
+
+
+def _encode_case(case: Case, samples: list[PlannedSample], encode: BatchEncoder, config: EmbedConfig):
+    """Yield (embedding, mask, record, sample) in the samples' order."""
+    image = torch.from_numpy(case.image).to(encode.device)
+    shape = case.image.shape[1:]
+    for first in range(0, len(samples), config.batch_size):
+        chosen = samples[first : first + config.batch_size]
+        wanted = [(sample.slice, sample.view) for sample in chosen]
+        views = [draw_view(config.views, config.seed, case.name, *place) for place in wanted]
+        embeddings = encode(image, [z for z, _ in wanted], views)
+        masks = masks_in_views(case.label, wanted, config.views, config.seed, case.name)
+        for sample, view, embedding, mask in zip(chosen, views, embeddings, masks):
+            transform = transform_to_input(*shape, encode.encoder.input_size, view).round(6).tolist()
+            record = SampleRecord(
+                case.name,
+                sample.slice,
+                sample.view,
+                sample.stratum,
+                sample.pixels,
+                native_shape=tuple(shape),
+                spacing=tuple(round(mm, 6) for mm in case.spacing),
+                transform=tuple(tuple(row) for row in transform),
+            )
+            yield embedding, mask, record, sample
+
+
+def merge(out: Path, plan: Plan, units: list[Unit], record: EncoderRecord) -> Manifest:
+    """The manifest, from the sidecars alone; safe to repeat."""
+    shards: dict[str, ShardIndex] = {}
+    for unit in units:
+        found = [name for name in unit.shards if index_path(out / name).exists()]
+        shards.update({name: read_index(out / name) for name in found})
+    skipped = dict(plan.skipped)
+    for index in shards.values():
+        skipped.update(index.unit["skipped"])
+    entries = [
+        ShardEntry(name, name.split("/")[1].split("-")[0] if name.startswith("train/") else None, len(index.samples), index.bytes, index.sha256)
+        for name, index in sorted(shards.items())
+    ]
+    train = tuple(entry for entry in entries if entry.stratum)
+    val = tuple(entry for entry in entries if not entry.stratum)
+    if not train or not val:
+        raise ShardError(f"{out}: no case could be embedded for {'training' if val else 'validation'}: {'; '.join(skipped.values())}")
+    used = [case.voxels for name, case in plan.cases.items() if name in plan.split.train and name not in skipped]
+    settings = {key: value for key, value in plan.settings.items() if key not in ("encoder", "input")}
+    return Manifest(
+        format=FORMAT_VERSION,
+        kitsam=__version__,
+        encoder=asdict(record),
+        input=plan.settings["input"],
+        embedding={"dtype": "float16", "shape": [EMBEDDING_CHANNELS, record.grid, record.grid]},
+        settings=settings,
+        split=asdict(plan.split),
+        skipped=dict(sorted(skipped.items())),
+        voxels=tuple(np.sum(used, axis=0).tolist()),
+        strata=count_strata(train),
+        train=train,
+        val=val,
+    )
+
+
+def _summarize(out: Path, manifest: Manifest) -> None:
+    table = Table("stratum", "samples", title="Training samples")
+    table.columns[1].justify = "right"
+    for stratum, count in manifest.strata.items():
+        table.add_row(stratum, str(count))
+    say(table)
+    shards = (*manifest.train, *manifest.val)
+    size = sum(shard.bytes for shard in shards)
+    say(f"{sum(shard.samples for shard in shards)} samples in {len(shards)} shards, {_gib(size)}: {out}")
+    for name, reason in manifest.skipped.items():
+        warn(f"{name} was left out: {reason}")
+
+
+def _dry_run(config: EmbedConfig) -> int:
+    """What would be embedded, how large it would be and how long it would take here."""
+    check_input_size(config.encoder)
+    grid = EncoderRecord(config.encoder.name, "", config.encoder.input_size)
+    plan = make_plan(config, _settings(config, grid))
+    units = units_of(plan, config)
+    seconds = _seconds_per_slice(config)
+    samples = total_of(units)
+    table = Table("", "", show_header=False, title="What kitsam embed would write")
+    table.add_row("cases", f"{len(plan.split.train)} training, {len(plan.split.val)} validation")
+    table.add_row("slices", f"{samples} (training: {config.views.count} view{'s' * (config.views.count > 1)} of each)")
+    table.add_row("shards", str(sum(len(unit.shards) for unit in units)))
+    table.add_row("bytes", f"{samples * sample_bytes(grid):,} ({_gib(samples * sample_bytes(grid))})")
+    table.add_row("time", f"{samples * seconds / 60:.1f} min with one process here ({seconds:.2f} s a slice)")
+    say(table)
+    for name, reason in plan.skipped.items():
+        warn(f"{name} would be left out: {reason}")
+    check_disk(config.out, samples * sample_bytes(grid))
+    say("Nothing was written.")
+    return 1 if plan.skipped else 0
+
+
+def _seconds_per_slice(config: EmbedConfig) -> float:
+    """Measured on the second of two batches, with weights as they are before loading."""
+    device = start(config.device).device
+    encode = BatchEncoder(Encoder(config.encoder.name, config.encoder.input_size), config, device)
+    side = config.encoder.input_size // 2
+    image = torch.zeros(1, side, side, device=device)
+    plain = [draw_view(config.views, 0, "", 0, 0)] * config.batch_size
+    for _ in range(2):
+        began = time.perf_counter()
+        encode(image, [0] * config.batch_size, plain)
+    return (time.perf_counter() - began) / config.batch_size

@@ -1,0 +1,77 @@
+"""SAM's mask decoder, asked with boxes, for any mixture of slices and boxes.
+
+Upstream's `MaskDecoder.predict_masks` repeats one image's embedding for all prompts. Here its parts are called
+with an index that says which slice each box lies on, so that one call serves a whole batch, and of the four
+masks only the single-mask output is computed. Weights keep upstream's names (segment-anything, `modeling/`).
+
+Only the mask decoder trains. The prompt encoder is frozen, and travels with the weights because its positional
+matrix is random; so are the quality head and the three mask heads that are not asked for, since a weight
+without a gradient stops distributed training.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from kitsam.errors import KitsamError
+from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
+from kitsam.sam.upstream import MaskDecoder, PromptEncoder, TwoWayTransformer
+
+LOGITS_PER_CELL = 4  # logits a side for one embedding cell
+SINGLE_MASK = 0  # index of the output trained for an unambiguous prompt
+
+
+class BoxDecoder(nn.Module):
+    def __init__(self, grid: int) -> None:
+        """`grid`: embedding cells a side."""
+        super().__init__()
+        channels = EMBEDDING_CHANNELS
+        side = grid * PATCH
+        self.prompt_encoder = PromptEncoder(channels, (grid, grid), (side, side), mask_in_chans=16)
+        self.mask_decoder = MaskDecoder(
+            transformer_dim=channels,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=channels, num_heads=8, mlp_dim=2048),
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        )
+        self.prompt_encoder.requires_grad_(False)
+        self.mask_decoder.iou_prediction_head.requires_grad_(False)
+        self.mask_decoder.output_hypernetworks_mlps[SINGLE_MASK + 1 :].requires_grad_(False)
+
+    def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor) -> Tensor:
+        """Logits of the mask each box asks for.
+
+        embeddings: (B, 256, G, G); slice_of_box: (P,) rows of `embeddings`; boxes: (P, 4) x0 y0 x1 y1 in input
+        pixels. Returns (P, 4G, 4G) float32.
+        """
+        decoder = self.mask_decoder
+        # Positions are sines of large arguments: in bfloat16 their error reaches 0.14.
+        with torch.autocast(boxes.device.type, enabled=False):
+            sparse, dense = self.prompt_encoder(points=None, boxes=boxes.float(), masks=None)
+            positions = self.prompt_encoder.get_dense_pe()
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(len(boxes), -1, -1), sparse], dim=1)
+        source = embeddings[slice_of_box].to(dense.dtype) + dense
+        tokens, source = decoder.transformer(source, positions.expand_as(source), tokens)
+        mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
+        upscaled = decoder.output_upscaling(source.transpose(1, 2).unflatten(2, embeddings.shape[-2:]))
+        weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)
+        return torch.einsum("pc,pchw->phw", weights, upscaled).float()
+
+
+def random_decoder(grid: int, seed: int) -> BoxDecoder:
+    """A decoder with new weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BoxDecoder(grid)
+
+
+def decoder_from(state: dict[str, Tensor], grid: int, source: str) -> BoxDecoder:
+    """A decoder with the weights of a SAM checkpoint or of a trained run; `source` names them in errors."""
+    decoder = BoxDecoder(grid)
+    weights = {key: value for key, value in state.items() if key.startswith(("mask_decoder.", "prompt_encoder."))}
+    try:
+        decoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise KitsamError(f"{source}: not the weights of a SAM mask decoder") from error
+    return decoder

@@ -1,0 +1,139 @@
+"""SAM's frozen image encoder: slices in, embeddings out.
+
+Five names, one architecture (a ViT with windowed and global attention and a convolutional neck, as upstream
+segment-anything builds it). `vit_b`, `vit_l` and `vit_h` carry SAM's official weights, `medsam` MedSAM's, which
+were trained on pixels in 0..1 and not on SAM's mean and standard deviation. `tiny` is a quarter as wide and a third as
+deep, with random weights from a seed: of no use on a patient, enough for trials, tests and the demo.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kitsam.config import EncoderConfig
+from kitsam.errors import KitsamError, OptionError
+from kitsam.files import sha256_of
+from kitsam.sam.upstream import ImageEncoderViT
+from kitsam.sam.weights import checkpoint_path, read_checkpoint
+
+PATCH = 16  # input pixels a side of one embedding cell
+EMBEDDING_CHANNELS = 256
+SAM_INPUT = 1024  # pixels a side, fixed by the positions stored in SAM's checkpoints
+
+SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+MEDSAM_MEAN, MEDSAM_STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    width: int
+    depth: int
+    heads: int
+    global_layers: tuple[int, ...]
+    mean: tuple[float, float, float] = SAM_MEAN
+    std: tuple[float, float, float] = SAM_STD
+
+
+ARCHITECTURES = {
+    "vit_b": Architecture(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": Architecture(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": Architecture(1280, 32, 16, (7, 15, 23, 31)),
+    "medsam": Architecture(768, 12, 12, (2, 5, 8, 11), MEDSAM_MEAN, MEDSAM_STD),
+    "tiny": Architecture(192, 4, 3, (1, 3)),
+}
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """Which encoder made an embedding; a decoder works with no other."""
+
+    name: str
+    weights_sha256: str  # of the checkpoint file, or of the random weights
+    input_size: int  # pixels a side
+    seed: int | None = None  # of random weights
+
+    @property
+    def grid(self) -> int:
+        """Cells a side of an embedding."""
+        return self.input_size // PATCH
+
+
+class Encoder(nn.Module):
+    def __init__(self, name: str, input_size: int) -> None:
+        super().__init__()
+        architecture = ARCHITECTURES[name]
+        self.input_size = input_size
+        self.vit = ImageEncoderViT(
+            img_size=input_size,
+            patch_size=PATCH,
+            embed_dim=architecture.width,
+            depth=architecture.depth,
+            num_heads=architecture.heads,
+            mlp_ratio=4,
+            qkv_bias=True,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            global_attn_indexes=architecture.global_layers,
+            window_size=14,
+            out_chans=EMBEDDING_CHANNELS,
+        )
+        self.register_buffer("mean", torch.tensor(architecture.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(architecture.std).view(3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, h, w) in 0..255, longer side `input_size` -> embeddings (B, 256, G, G)."""
+        normalized = (pixels - self.mean) / self.std
+        height, width = pixels.shape[-2:]
+        return self.vit(F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height)))
+
+
+def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:
+    """The encoder with its weights, on the CPU, and the record that names it.
+
+    Raises `OptionError` for an input size the encoder cannot take, `KitsamError` for weights that are missing or wrong.
+    """
+    check_input_size(config)
+    if config.name == "tiny":
+        encoder = _random_encoder(config)
+        return encoder, EncoderRecord(config.name, sha256_of_weights(encoder), config.input_size, config.seed)
+    path = checkpoint_path(config.name, config.checkpoint)
+    encoder = Encoder(config.name, config.input_size)
+    state = read_checkpoint(path)
+    prefix = "image_encoder."
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    try:
+        encoder.vit.load_state_dict(weights)
+    except RuntimeError as error:
+        raise KitsamError(f"{path}: not the weights of {config.name}: {_first_difference(error)}") from error
+    return encoder, EncoderRecord(config.name, sha256_of(path), config.input_size)
+
+
+def check_input_size(config: EncoderConfig) -> None:
+    if config.name != "tiny" and config.input_size != SAM_INPUT:
+        raise OptionError(f"--encoder.input_size: {config.name} takes {SAM_INPUT} only, not {config.input_size}")
+    if config.input_size < PATCH or config.input_size % PATCH:
+        raise OptionError(f"--encoder.input_size: must be a multiple of {PATCH}, not {config.input_size}")
+
+
+def _random_encoder(config: EncoderConfig) -> Encoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return Encoder(config.name, config.input_size)
+
+
+def sha256_of_weights(encoder: Encoder) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.vit.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _first_difference(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return (lines[1] if len(lines) > 1 else lines[0])[:200]

@@ -1,0 +1,91 @@
+"""The manifest: what a shard set holds and how it was made.
+
+`manifest.json` is small: settings, split, and one line a shard; what a shard holds sample by sample stands in its sidecar. It
+is written once, when every shard is there, so a set without one is unfinished. Embeddings of one encoder and
+window mean nothing to a decoder trained on another's: `signature` is what must agree.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kitsam.errors import OptionError, ShardError
+from kitsam.files import read_json, write_json
+from kitsam.kits.strata import STRATA
+
+FORMAT_VERSION = 1
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard in the manifest."""
+
+    name: str  # train/kidney-0000-00.tar or val/case_00000.tar, below the set's folder
+    stratum: str | None  # of training shards
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    format: int
+    kitsam: str  # version that wrote the set
+    encoder: dict[str, Any]  # name, weights_sha256, input_size
+    input: dict[str, Any]  # channels, window(s)
+    embedding: dict[str, Any]  # dtype, shape
+    settings: dict[str, Any]  # views, background_ratio, group_cases, shard_samples, seed
+    split: dict[str, Any]  # seed, train, val
+    skipped: dict[str, str]  # case -> why it could not be embedded
+    voxels: tuple[int, int, int, int]  # per class, over the training cases as they are on disk
+    strata: dict[str, int]  # training samples per stratum
+    train: tuple[ShardEntry, ...]
+    val: tuple[ShardEntry, ...]
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What embeddings must have in common to be understood by the same decoder."""
+        return {"encoder": self.encoder, "input": self.input}
+
+    @property
+    def grid(self) -> int:
+        """Cells a side of an embedding."""
+        return self.embedding["shape"][-1]
+
+
+def write_manifest(shards: Path, manifest: Manifest) -> None:
+    write_json(shards / NAME, asdict(manifest))
+
+
+def read_manifest(shards: Path, option: str = "--shards") -> Manifest:
+    """Raises `OptionError` where no finished set is, `ShardError` where the manifest is not one."""
+    path = shards / NAME
+    if not shards.is_dir():
+        raise OptionError(f"{option}: no such folder: {shards}")
+    if not path.is_file():
+        raise OptionError(f"{option}: no finished shard set in {shards}: no {NAME} (run `kitsam embed` again to finish it)")
+    fields = read_json(path)
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT_VERSION:
+        raise ShardError(f"{path}: not a shard set of format {FORMAT_VERSION}")
+    try:
+        for part in ("train", "val"):
+            fields[part] = tuple(ShardEntry(**entry) for entry in fields[part])
+        fields["voxels"] = tuple(fields["voxels"])
+        return Manifest(**fields)
+    except (KeyError, TypeError) as error:
+        raise ShardError(f"{path}: damaged: {error}") from error
+
+
+def count_strata(shards: tuple[ShardEntry, ...]) -> dict[str, int]:
+    return {stratum: sum(shard.samples for shard in shards if shard.stratum == stratum) for stratum in STRATA}
+
+
+def check_signature(expected: dict[str, Any], found: dict[str, Any], decoder: Path, source: Path) -> None:
+    """Raises `ShardError` naming the first thing in which `decoder`'s training set and `source` differ."""
+    for part in ("encoder", "input"):
+        for name, value in expected[part].items():
+            if found[part].get(name) != value:
+                raise ShardError(
+                    f"{source}: {part} {name} is {found[part].get(name)}, but {decoder} was trained with {value}"
+                )

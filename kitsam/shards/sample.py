@@ -1,0 +1,75 @@
+"""One slice in one view, as three members of a plain tar that stock `webdataset` reads.
+
+`KEY.emb.npy` float16 (256, G, G) uncompressed, `KEY.json` the record, `KEY.mask.png` uint8 labels. KEY is
+`case_00000-0123-0`: case, slice, view. The npy header is 128 bytes, so that the embedding's payload lies at a
+known offset and can be read straight into a batch. Nothing here is ever unpickled.
+"""
+
+import io
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image
+
+from kitsam.errors import ShardError
+
+EMBEDDING, RECORD, MASK = "emb.npy", "json", "mask.png"
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """What is known of a sample; the content of `KEY.json`."""
+
+    case: str
+    slice: int  # index in the canonical frame, 0 nearest the head
+    view: int  # 0: plain, others augmented
+    stratum: str
+    pixels: tuple[int, int, int, int]  # of the stored mask: background, kidney, tumor, cyst
+    native_shape: tuple[int, int]  # rows, columns of the slice on disk
+    spacing: tuple[float, float, float]  # mm between slices, rows, columns
+    transform: tuple[tuple[float, float, float], tuple[float, float, float]]  # native x, y, 1 -> input x, y
+
+    @property
+    def key(self) -> str:
+        return sample_key(self.case, self.slice, self.view)
+
+
+def sample_key(case: str, slice_index: int, view: int) -> str:
+    return f"{case}-{slice_index:04d}-{view}"
+
+
+def encode_members(embedding: np.ndarray, mask: np.ndarray, record: SampleRecord) -> dict[str, bytes]:
+    """The three members in the order in which a tar holds them.
+
+    `embedding`: (256, G, G) float16; `mask`: (h, w) uint8.
+    """
+    npy = io.BytesIO()
+    np.lib.format.write_array(npy, np.ascontiguousarray(embedding), version=(1, 0), allow_pickle=False)
+    png = io.BytesIO()
+    Image.fromarray(mask).save(png, "PNG")
+    text = json.dumps(asdict(record), separators=(",", ":"))
+    return {EMBEDDING: npy.getvalue(), RECORD: text.encode(), MASK: png.getvalue()}
+
+
+def payload_offset(npy: bytes) -> int:
+    """Where the numbers begin in an encoded npy file."""
+    return 10 + int.from_bytes(npy[8:10], "little")
+
+
+def decode_record(text: bytes, source: str) -> SampleRecord:
+    try:
+        fields = json.loads(text)
+        fields["transform"] = tuple(tuple(row) for row in fields["transform"])
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return SampleRecord(**{**fields, **lists})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{source}: not a sample's record: {error}") from error
+
+
+def decode_mask(png: bytes, source: str) -> np.ndarray:
+    """(h, w) uint8 labels."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ShardError(f"{source}: not a mask: {error}") from error

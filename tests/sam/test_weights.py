@@ -1,0 +1,380 @@
+"""The cache of checkpoints, against a server on this machine that misbehaves as told."""
+
+import errno
+import hashlib
+import http.server
+import os
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kitsam.config import WeightsConfig
+from kitsam.errors import KitsamError, OptionError
+from kitsam.sam import weights
+from kitsam.sam.weights import CHECKPOINTS, Checkpoint, checkpoint_path, read_checkpoint, run
+
+CONTENT = bytes(range(256)) * 4000  # a megabyte: more than one block
+PUBLISHED = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers with `content`; each entry of `script` is one request's misbehavior, afterwards all goes well.
+
+    An entry is an HTTP status to answer with, "cut" (half of the rest, then the connection closes), "whole" (Range is
+    ignored), "stuck" (Range is ignored and half comes) or "shifted" (another range than asked for).
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content = CONTENT
+        self.script: list[int | str] = []
+        self.ranges: list[str | None] = []
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that hangs up early is part of the test."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/sam.pth"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        content, wanted = self.server.content, self.headers["Range"]
+        self.server.ranges.append(wanted)
+        trouble = self.server.script.pop(0) if self.server.script else None
+        if isinstance(trouble, int):
+            self.send_error(trouble)
+            return
+        start = (
+            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and trouble not in ("whole", "stuck") else 0
+        )
+        start += trouble == "shifted"
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = (start + len(content)) // 2 if trouble in ("cut", "stuck") else len(content)
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, server) -> Path:
+    """An empty cache, whose official vit_b is the server's megabyte."""
+    monkeypatch.setenv("KITSAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setitem(CHECKPOINTS, "vit_b", Checkpoint("sam.pth", server.url, len(CONTENT), PUBLISHED))
+    monkeypatch.setattr(weights, "FIRST_DELAY", 0.001)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def medsam(tmp_path) -> Path:
+    torch.save({"weight": torch.arange(4.0)}, tmp_path / "downloads.pth")
+    return tmp_path / "downloads.pth"
+
+
+def _visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_a_checkpoint_is_downloaded_once_and_then_found(cache, server, capsys):
+    assert run(WeightsConfig("vit_b")) == 0
+    assert run(WeightsConfig("vit_b")) == 0
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+    assert _visible(cache) == ["sam.pth"]
+    assert server.ranges == [None]
+    first, second = capsys.readouterr().out.splitlines()
+    assert str(cache / "sam.pth") in first and "in the cache already" in second
+
+
+def test_a_download_cut_twice_goes_on_where_it_broke(cache, server):
+    server.script = ["cut", "cut"]
+    run(WeightsConfig("vit_b"))
+    half = len(CONTENT) // 2
+    assert server.ranges == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+
+
+def test_a_later_run_goes_on_with_what_an_earlier_one_left(cache, server):
+    cache.mkdir()
+    (cache / "sam.pth.part").write_bytes(CONTENT[:1000])
+    run(WeightsConfig("vit_b"))
+    assert server.ranges == ["bytes=1000-"]
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("left", [CONTENT, CONTENT[::-1], CONTENT + b"more"], ids=["whole", "wrong", "longer"])
+def test_a_part_past_which_nothing_is_left_is_taken_if_right_and_fetched_anew_if_not(cache, server, left):
+    cache.mkdir()
+    (cache / "sam.pth.part").write_bytes(left)
+    run(WeightsConfig("vit_b"))
+    assert server.ranges == [f"bytes={len(left)}-"] + [None] * (left != CONTENT)
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+
+
+def test_a_server_in_trouble_is_asked_again(cache, server):
+    server.script = [500, 503]
+    run(WeightsConfig("vit_b"))
+    assert len(server.ranges) == 3
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("trouble", ["whole", "shifted"])
+def test_a_server_that_does_not_send_the_range_asked_for_starts_over(cache, server, trouble):
+    server.script = ["cut", trouble]
+    run(WeightsConfig("vit_b"))
+    assert server.ranges[1] == f"bytes={len(CONTENT) // 2}-"
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+
+
+def test_a_server_that_fails_for_good_is_given_up_with_its_address(cache, server):
+    server.script = [502] * 50
+    with pytest.raises(KitsamError, match=f"{server.url}: HTTP 502"):
+        run(WeightsConfig("vit_b"))
+    assert len(server.ranges) == weights.TRIES
+
+
+@pytest.mark.parametrize(("trouble", "reason"), [("stuck", "after 512000 of 1024000"), ("shifted", "another range")])
+def test_a_server_that_breaks_in_the_same_way_each_time_is_given_up(cache, server, trouble, reason):
+    server.script = ["cut"] + [trouble] * 50
+    with pytest.raises(KitsamError, match=reason):
+        run(WeightsConfig("vit_b"))
+    assert len(server.ranges) == 1 + weights.TRIES
+
+
+def test_an_address_without_the_file_is_an_error_at_once(cache, server):
+    server.script = [404]
+    with pytest.raises(KitsamError, match=f"{server.url}: HTTP 404"):
+        run(WeightsConfig("vit_b"))
+    assert len(server.ranges) == 1
+
+
+def test_a_port_where_nobody_listens_is_an_error_naming_the_address(cache, server):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(KitsamError, match=server.url):
+        run(WeightsConfig("vit_b"))
+
+
+def test_a_wrong_checksum_leaves_nothing(cache, server):
+    server.content = CONTENT[::-1]
+    found = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(KitsamError, match=f"{server.url}: expected SHA-256 {PUBLISHED}, found {found}"):
+        run(WeightsConfig("vit_b"))
+    assert _visible(cache) == []
+
+
+def test_a_damaged_file_of_the_cache_is_refused_and_then_replaced(cache):
+    run(WeightsConfig("vit_b"))
+    (cache / "sam.pth").write_bytes(CONTENT[:-1])
+    with pytest.raises(KitsamError, match=r'sam.pth: expected SHA-256 .*"kitsam weights vit_b"'):
+        checkpoint_path("vit_b")
+    run(WeightsConfig("vit_b"))
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_an_error_naming_the_file(cache, monkeypatch):
+    class FullDisk:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def write(self, block):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    real = weights._open
+    monkeypatch.setattr(weights, "_open", lambda path, mode: FullDisk() if path.suffix == ".part" else real(path, mode))
+    with pytest.raises(KitsamError, match=r"sam.pth.part: cannot be written: No space left"):
+        run(WeightsConfig("vit_b"))
+    assert _visible(cache) == []
+
+
+def test_two_at_once_download_once(cache, server):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(run(WeightsConfig("vit_b")))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [0, 0]
+    assert server.ranges == [None]
+
+
+def test_a_checkpoint_is_taken_from_a_file(cache, server, tmp_path):
+    (tmp_path / "mine.pth").write_bytes(CONTENT)
+    run(WeightsConfig("vit_b", str(tmp_path / "mine.pth")))
+    assert checkpoint_path("vit_b").read_bytes() == CONTENT
+    assert server.ranges == []
+
+
+def test_a_file_that_is_not_the_official_one_is_refused(cache, tmp_path):
+    (tmp_path / "mine.pth").write_bytes(b"something else")
+    with pytest.raises(KitsamError, match=f"mine.pth: expected SHA-256 {PUBLISHED}"):
+        run(WeightsConfig("vit_b", str(tmp_path / "mine.pth")))
+    assert _visible(cache) == []
+    assert (tmp_path / "mine.pth").exists()
+
+
+@pytest.mark.parametrize(("name", "source"), [("vit_b", "absent.pth"), ("vit_b", "ftp://host/x"), ("medsam", None)])
+def test_a_source_that_cannot_be_used_names_its_option(cache, name, source):
+    with pytest.raises(OptionError, match="^--from: "):
+        run(WeightsConfig(name, source))
+
+
+def test_the_checksum_of_medsam_is_recorded_and_a_changed_file_refused(cache, medsam):
+    run(WeightsConfig("medsam", str(medsam)))
+    path = checkpoint_path("medsam")
+    assert path.read_bytes() == medsam.read_bytes()
+    record = cache / "medsam_vit_b.pth.sha256"
+    assert record.read_text() == f"{hashlib.sha256(medsam.read_bytes()).hexdigest()}  medsam_vit_b.pth\n"
+
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(KitsamError, match=r"medsam_vit_b.pth: expected SHA-256 .*--from FILE"):
+        checkpoint_path("medsam")
+    record.unlink()
+    with pytest.raises(KitsamError, match=r"never recorded \(medsam_vit_b.pth.sha256\)"):
+        checkpoint_path("medsam")
+
+
+def test_medsam_is_found_without_its_source_and_replaced_by_another_file(cache, medsam, tmp_path):
+    run(WeightsConfig("medsam", str(medsam)))
+    assert run(WeightsConfig("medsam")) == 0
+    other = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(4)}, other)
+    run(WeightsConfig("medsam", str(other)))
+    assert checkpoint_path("medsam").read_bytes() == other.read_bytes()
+
+
+def test_medsam_comes_from_an_address_without_what_another_address_left(cache, server, medsam):
+    cache.mkdir()
+    (cache / "medsam_vit_b.pth.part").write_bytes(b"of another server")
+    server.content, server.script = medsam.read_bytes(), ["cut"]
+    run(WeightsConfig("medsam", server.url))
+    assert checkpoint_path("medsam").read_bytes() == medsam.read_bytes()
+    assert server.ranges == [None, f"bytes={len(server.content) // 2}-"]
+
+
+def test_a_web_page_in_place_of_medsam_is_refused(cache, server):
+    server.content = b"<html>Sign in to download medsam_vit_b.pth</html>"
+    with pytest.raises(KitsamError, match=f"^{server.url}: not a checkpoint"):
+        run(WeightsConfig("medsam", server.url))
+    assert _visible(cache) == []
+
+
+def test_the_users_own_checkpoint_is_used_as_it_is(cache, medsam, tmp_path):
+    assert checkpoint_path("vit_b", medsam) == medsam
+    with pytest.raises(OptionError, match="^--encoder.checkpoint: .*absent.pth"):
+        checkpoint_path("vit_b", tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize(("name", "command"), [("vit_b", "weights vit_b"), ("medsam", "weights medsam --from FILE")])
+def test_an_absent_checkpoint_names_the_command_that_fetches_it(cache, name, command):
+    with pytest.raises(KitsamError, match=f'^{name} is not in the cache: run "kitsam {command}"$'):
+        checkpoint_path(name)
+
+
+def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KITSAM_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert weights.cache_folder() == tmp_path / ".cache" / "kitsam"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert weights.cache_folder() == tmp_path / "xdg" / "kitsam"
+    monkeypatch.setenv("KITSAM_CACHE", str(tmp_path / "own"))
+    assert weights.cache_folder() == tmp_path / "own"
+
+
+STATE = {"encoder.weight": torch.arange(6.0).reshape(2, 3), "encoder.bias": torch.ones(2)}
+
+
+def _same(state: dict[str, torch.Tensor]) -> bool:
+    return state.keys() == STATE.keys() and all(torch.equal(state[name], STATE[name]) for name in STATE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [STATE, {"model": STATE, "epoch": 3}, {"model": {f"module.{name}": value for name, value in STATE.items()}}],
+    ids=["plain", "training", "distributed"],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_saved_state_is_read_by_its_plain_names(tmp_path, content, zipped):
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    assert _same(read_checkpoint(tmp_path / "x.pth"))
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
+def test_safetensors_are_read_whatever_the_ending(tmp_path, name):
+    save_file(STATE, tmp_path / name)
+    assert _same(read_checkpoint(tmp_path / name))
+
+
+class _Code:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("zipped", [True, False, None], ids=["zip", "old format", "bare pickle"])
+def test_a_checkpoint_with_code_is_refused_and_its_code_not_run(tmp_path, zipped):
+    path, mark = tmp_path / "x.pth", tmp_path / "ran"
+    content = {"weight": torch.ones(1), "more": _Code(mark)}
+    if zipped is None:
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(KitsamError, match=r"x\.pth: [^\n]*code[^\n]*$"):
+        read_checkpoint(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "old format", "safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_one_line_naming_it(tmp_path, kind, share):
+    path = tmp_path / "x.pth"
+    if kind == "safetensors":
+        save_file(STATE, path)
+    else:
+        torch.save(STATE, path, _use_new_zipfile_serialization=kind == "zip")
+    os.truncate(path, int(path.stat().st_size * share))
+    with pytest.raises(KitsamError, match=r"x\.pth: [^\n]*$"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, {0: torch.ones(2)}, [torch.ones(2)]])
+def test_a_file_without_weights_by_name_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(KitsamError, match="no weights"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_missing_checkpoint_is_an_error_naming_it(tmp_path):
+    with pytest.raises(KitsamError, match=r"absent\.pth: cannot be read"):
+        read_checkpoint(tmp_path / "absent.pth")

@@ -21,20 +21,19 @@ import numpy as np
 import torch
 from rich.table import Table
 from safetensors.torch import save_file
-from torch import Tensor
 
 from kitsam import __version__
 from kitsam.config import EmbedConfig, InputConfig
 from kitsam.console import progress, say, warn
-from kitsam.embedding_plan import NAME as PLAN_NAME
 from kitsam.embedding_plan import Plan, PlannedSample, Unit, make_plan, masks_in_views, read_plan, units_of, write_plan
 from kitsam.errors import CaseError, KitsamError, ShardError
 from kitsam.files import complete_or_absent
 from kitsam.kits.case import Case, CaseFiles, find_cases, read_case
 from kitsam.kits.split import write_split
 from kitsam.processes import deal, start, use_bfloat16
-from kitsam.sam.encoder import ARCHITECTURES, EMBEDDING_CHANNELS, Encoder, EncoderRecord, build_encoder, check_input_size
-from kitsam.sam.input import draw_view, resize_pixels, to_channels, transform_to_input
+from kitsam.sam.encoder import EMBEDDING_CHANNELS, Encoder, EncoderRecord, build_encoder, check_input_size
+from kitsam.sam.encoding import SliceEncoder
+from kitsam.sam.input import View, draw_view, transform_to_input
 from kitsam.sam.weights import checkpoint_path, read_checkpoint
 from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, count_strata, write_manifest
 from kitsam.shards.sample import SampleRecord
@@ -61,7 +60,7 @@ def run(config: EmbedConfig) -> int:
         _prepare_folder(config, plan, missing, record)
     processes.wait_for_everyone()
     mine = deal([unit.samples for unit in missing], processes.num_processes)[processes.process_index]
-    encode = BatchEncoder(encoder, config, processes.device)
+    encode = _slice_encoder(encoder, config, processes.device)
     _embed_units([missing[index] for index in mine], files, encode, config, total_of(missing), total_of(units))
     processes.wait_for_everyone()
     skipped = dict(plan.skipped)
@@ -72,6 +71,10 @@ def run(config: EmbedConfig) -> int:
         _summarize(config.out, manifest)
     processes.wait_for_everyone()
     return 1 if skipped else 0
+
+
+def _slice_encoder(encoder: Encoder, config: EmbedConfig, device: torch.device) -> SliceEncoder:
+    return SliceEncoder(encoder, config.input, use_bfloat16(config.precision, device), device)
 
 
 def total_of(units: list[Unit]) -> int:
@@ -98,23 +101,6 @@ def input_settings(config: InputConfig) -> dict[str, Any]:
     if config.channels == "windows":
         return {"channels": config.channels, "windows": [list(window) for window in config.windows]}
     return {"channels": config.channels, "window": list(config.window)}
-
-
-class BatchEncoder:
-    """Slices of a case in, embeddings as they are stored out."""
-
-    def __init__(self, encoder: Encoder, config: EmbedConfig, device: torch.device) -> None:
-        self.encoder, self.input = encoder.to(device), config.input
-        self.device = device
-        self.bfloat16 = use_bfloat16(config.precision, device)
-
-    @torch.inference_mode()
-    def __call__(self, image: Tensor, slices: list[int], views: list) -> np.ndarray:
-        """`image`: (S, H, W) HU on the device. Returns (B, 256, G, G) float16."""
-        pixels = resize_pixels(to_channels(image, slices, self.input), views, self.encoder.input_size)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            embeddings = self.encoder(pixels)
-        return embeddings.half().cpu().numpy()
 
 
 def is_finished(out: Path, unit: Unit, files: dict[str, CaseFiles]) -> bool:
@@ -180,7 +166,7 @@ def _gib(size: int) -> str:
 
 
 def _embed_units(
-    units: list[Unit], files: dict[str, CaseFiles], encode: BatchEncoder, config: EmbedConfig, missing: int, total: int
+    units: list[Unit], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, missing: int, total: int
 ) -> None:
     if missing < total:
         say(f"{total - missing} of {total} samples are there already")
@@ -189,7 +175,7 @@ def _embed_units(
             embed_unit(unit, files, encode, config, tick)
 
 
-def embed_unit(unit: Unit, files: dict[str, CaseFiles], encode: BatchEncoder, config: EmbedConfig, tick) -> None:
+def embed_unit(unit: Unit, files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, tick) -> None:
     """Write the unit's shards, then their sidecars. A case that cannot be read is left out and named in the sidecars."""
     shard_of = {(case, sample): name for name, shard in unit.shards.items() for case, sample in shard}
     by_case: dict[str, list[PlannedSample]] = {name: [] for name in unit.cases}
@@ -232,7 +218,7 @@ def _read_ahead(cases: list[CaseFiles]) -> Iterator[tuple[str, Case | CaseError]
             yield files.name, result
 
 
-def _encode_case(case: Case, samples: list[PlannedSample], encode: BatchEncoder, config: EmbedConfig):
+def _encode_case(case: Case, samples: list[PlannedSample], encode: SliceEncoder, config: EmbedConfig):
     """Yield (embedding, mask, record, sample) in the samples' order."""
     image = torch.from_numpy(case.image).to(encode.device)
     shape = case.image.shape[1:]
@@ -330,11 +316,10 @@ def _dry_run(config: EmbedConfig) -> int:
 def _seconds_per_slice(config: EmbedConfig) -> float:
     """Measured on the second of two batches, with weights as they are before loading."""
     device = start(config.device).device
-    encode = BatchEncoder(Encoder(config.encoder.name, config.encoder.input_size), config, device)
+    encode = _slice_encoder(Encoder(config.encoder.name, config.encoder.input_size), config, device)
     side = config.encoder.input_size // 2
     image = torch.zeros(1, side, side, device=device)
-    plain = [draw_view(config.views, 0, "", 0, 0)] * config.batch_size
     for _ in range(2):
         began = time.perf_counter()
-        encode(image, [0] * config.batch_size, plain)
+        encode(image, [0] * config.batch_size, [View()] * config.batch_size)
     return (time.perf_counter() - began) / config.batch_size

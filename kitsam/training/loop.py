@@ -1,0 +1,265 @@
+"""Stage 2: shards -> batches -> one decoder.
+
+Accelerate owns processes, precision, gradient synchronization, trackers and checkpoints. The batches and the learning
+rate are functions of the step and are never handed to it, so that any number of processes sees the same samples and a run goes on
+from a checkpoint as if it had never stopped. A batch counts slices; a slice may hold several boxes, and losses are
+normalized by the boxes of the global batch.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+
+from kitsam.config import TrainConfig
+from kitsam.console import progress, say
+from kitsam.embedding import INITIAL_DECODER
+from kitsam.errors import KitsamError, OptionError
+from kitsam.files import write_json, write_text
+from kitsam.kits.strata import negative_ratio
+from kitsam.processes import use_bfloat16, use_cpu
+from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
+from kitsam.seeds import derive
+from kitsam.shards.reader import ShardSet, ahead
+from kitsam.shards.stream import SampleOrder
+from kitsam.training.checkpoint import (
+    DECODER,
+    Progress,
+    load_last_checkpoint,
+    load_tensors,
+    open_run,
+    save_checkpoint,
+    save_decoder,
+)
+from kitsam.training.examples import Examples, make_examples, strata_for
+from kitsam.training.losses import box_losses
+from kitsam.training.schedule import learning_rate
+from kitsam.training.validation import validate
+
+METRICS = "metrics.jsonl"
+NONFINITE = "nonfinite.json"
+
+
+def run(config: TrainConfig) -> int:
+    _check(config)
+    accelerator = _accelerator(config)
+    shards = ShardSet(config.shards)
+    order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
+    if accelerator.is_main_process:
+        open_run(config, shards.manifest)
+    accelerator.wait_for_everyone()
+    decoder = initial_decoder(config, shards)
+    optimizer = _optimizer(decoder, config)
+    model, optimizer = accelerator.prepare(decoder, optimizer)
+    state = load_last_checkpoint(accelerator, config.out)
+    if state.finished:
+        say(f"The run is finished: step {state.step}, best Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
+        return 0
+    _start_log(accelerator, config, shards, state)
+    stopped = _train(accelerator, model, optimizer, shards, order, config, state)
+    accelerator.end_training()
+    if stopped:
+        say(f"Stopped by a signal after step {state.step}, all saved: the same command goes on from there")
+    else:
+        say(f"Best validation Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
+    return 0
+
+
+def _check(config: TrainConfig) -> None:
+    for name, value in (("steps", config.steps), ("batch_size", config.batch_size), ("validation.every", config.validation.every)):
+        if value < 1:
+            raise OptionError(f"--{name}: must be at least 1, not {value}")
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    cpu = use_cpu(config.device)
+    bfloat16 = use_bfloat16(config.precision, torch.device("cpu" if cpu else "cuda"))
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision="bf16" if bfloat16 else "no",
+        log_with="tensorboard",
+        project_dir=config.out,
+        # Every weight that trains gets a gradient in every step.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+    )
+    if config.batch_size % accelerator.num_processes:
+        raise OptionError(f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes")
+    return accelerator
+
+
+def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
+    """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one."""
+    path = config.shards / INITIAL_DECODER
+    if config.init == "checkpoint" and not path.exists():
+        raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
+    if config.init == "random" or not path.exists():
+        return random_decoder(shards.manifest.grid, derive(config.seed, "decoder", config.target))
+    return decoder_from(load_tensors(path), shards.manifest.grid, str(path))
+
+
+def _optimizer(decoder: BoxDecoder, config: TrainConfig) -> torch.optim.AdamW:
+    trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
+    options = config.optimizer
+    return torch.optim.AdamW(trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay)
+
+
+def _start_log(accelerator: Accelerator, config: TrainConfig, shards: ShardSet, state: Progress) -> None:
+    if not accelerator.is_main_process:
+        return
+    accelerator.init_trackers("tensorboard")
+    path = config.out / METRICS
+    # Steps after the checkpoint will be done again.
+    kept = [line for line in _lines(path) if json.loads(line)["step"] <= state.step]
+    write_text(path, "".join(f"{line}\n" for line in kept))
+    ratio = negative_ratio(shards.manifest.voxels, config.target)
+    say(f"{config.target}: {ratio:.1f} negative voxels per positive one; positive pixels weigh {ratio**config.loss.balance:.2f}")
+    if state.step:
+        say(f"Going on after step {state.step}")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _train(
+    accelerator: Accelerator, model, optimizer, shards: ShardSet, order: SampleOrder, config: TrainConfig, state: Progress
+) -> bool:
+    """Train from `state` to the end, which it keeps up to date. Returns whether a signal stopped it."""
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    positive_weight = negative_ratio(shards.manifest.voxels, config.target) ** config.loss.balance
+    log = _Log(accelerator, config, order)
+
+    def examples(step: int) -> Examples:
+        samples = shards.read(order.rank_batch(step, rank, ranks))
+        return make_examples(samples, config.target, config.prompt, config.seed, step)
+
+    with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick:
+        for step, batch in enumerate(ahead(examples, state.step, config.steps), state.step):
+            losses = _step(accelerator, model, optimizer, batch.to(accelerator.device), step, positive_weight, config)
+            state.step = step + 1
+            log.add(losses)
+            last = state.step == config.steps
+            validating = last or state.step % config.validation.every == 0
+            saving = validating or state.step % config.checkpoint_every == 0
+            if saving or state.step % config.log_every == 0:
+                log.write(state.step)
+                stopped = _any_process(accelerator, bool(stop))
+            else:
+                stopped = bool(stop) and ranks == 1
+            if validating:
+                _validate(accelerator, model, shards, config, state, log)
+                state.finished = last or (config.validation.patience > 0 and state.stale >= config.validation.patience)
+            if saving or stopped:
+                log.write(state.step)
+                save_checkpoint(accelerator, config.out, state, config.keep_checkpoints)
+            tick(1, log.note)
+            if stopped or state.finished:
+                return stopped and not state.finished
+    return False
+
+
+def _step(accelerator, model, optimizer, batch: Examples, step: int, positive_weight: float, config: TrainConfig) -> Tensor:
+    """One optimizer step. Returns this process's sums of loss, Dice loss and cross-entropy over the global batch's boxes: (3,)."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, config.steps, config.optimizer)
+    with accelerator.autocast():
+        logits = model(batch.embeddings, batch.slice_of_box, batch.boxes)
+    dice, cross_entropy = box_losses(logits, batch.targets, batch.region, positive_weight)
+    boxes = accelerator.reduce(torch.tensor(float(len(logits)), device=logits.device), "sum")
+    parts = torch.stack([dice.sum(), cross_entropy.sum()]) / boxes
+    loss = config.loss.dice * parts[0] + config.loss.cross_entropy * parts[1]
+    # Gradients are averaged over the processes; the loss is a sum over them.
+    accelerator.backward(loss * accelerator.num_processes)
+    if config.optimizer.clip_norm:
+        accelerator.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return torch.stack([loss, *parts]).detach()
+
+
+def _validate(accelerator, model, shards: ShardSet, config: TrainConfig, state: Progress, log: "_Log") -> None:
+    decoder = accelerator.unwrap_model(model)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    result = validate(decoder, shards, config.target, config.prompt, accelerator.device, rank, ranks)
+    score = getattr(result, config.validation.select)
+    if score > state.best_dice:
+        state.best_dice, state.best_step, state.stale = score, state.step, 0
+        if accelerator.is_main_process:
+            save_decoder(config.out, decoder)
+    else:
+        state.stale += 1
+    log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
+    log.note = f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
+
+
+class _Log:
+    """Losses since the last line, and the files they go to."""
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, order: SampleOrder) -> None:
+        self.accelerator, self.config, self.order = accelerator, config, order
+        self.losses: list[Tensor] = []
+        self.began = time.monotonic()
+        self.note = ""
+
+    def add(self, losses: Tensor) -> None:
+        self.losses.append(losses)
+
+    def write(self, step: int) -> None:
+        """A line of means over the steps since the last one. Raises `KitsamError` where a loss was not finite."""
+        if not self.losses:
+            return
+        losses = self.accelerator.reduce(torch.stack(self.losses), "sum").cpu()
+        first = step - len(losses)
+        bad = (~losses.isfinite().all(dim=1)).nonzero().flatten()
+        if len(bad):
+            self._report_nonfinite(first + int(bad[0]))
+        mean = losses.mean(dim=0).tolist()
+        seconds = time.monotonic() - self.began
+        before, after = self.order.counts.drawn_before(first), self.order.counts.drawn_before(step)
+        values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
+        values["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
+        values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)
+        drawn = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
+        self.append({"step": step, **values, "drawn": drawn})
+        self.losses, self.began = [], time.monotonic()
+
+    def append(self, line: dict[str, Any]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with open(self.config.out / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        scalars = {name: value for name, value in line.items() if name != "step" and isinstance(value, float)}
+        self.accelerator.log(scalars, step=line["step"])
+
+    def _report_nonfinite(self, step: int) -> None:
+        path = self.config.out / NONFINITE
+        if self.accelerator.is_main_process:
+            shards = ShardSet(self.config.shards)
+            write_json(path, {"step": step, "keys": shards.keys(self.order.batch(step))})
+        raise KitsamError(f"{self.config.out}: the loss of step {step} is not finite; its samples are listed in {path}")
+
+
+def _any_process(accelerator: Accelerator, stop: bool) -> bool:
+    flag = torch.tensor(float(stop), device=accelerator.device)
+    return bool(accelerator.reduce(flag, "sum").item())
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Yield a list that SIGTERM and SIGUSR1 put themselves into, as SLURM sends them before it takes a node back."""
+    received: list[int] = []
+    caught = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in caught}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -106,7 +106,7 @@ def _parse(name: str, arguments: list[str]) -> Any:
     _add_options(parser, COMMANDS[name], dataclass)
     try:
         parsed = parser.parse_args(arguments)
-        settings = parser.instantiate_classes(parsed).as_dict()
+        settings = parser.instantiate(parsed).as_dict()
     except ArgumentError as error:
         raise OptionError(str(error)) from error
     return dataclass(**{field.name: settings[field.name] for field in fields(dataclass)})

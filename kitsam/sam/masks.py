@@ -41,5 +41,5 @@ def slice_probabilities(
         to_input = embeddings.shape[-1] * PATCH / max(height, width)
         logits = decoder(embeddings, slice_of_box, boxes * to_input)
         answers = logits_on_slices(logits, height, width).sigmoid() * inside_boxes(boxes, height, width)
-        probabilities.index_reduce_(0, slice_of_box, answers, "amax")
+        probabilities.scatter_reduce_(0, slice_of_box[:, None, None].expand_as(answers), answers, "amax")
     return probabilities

@@ -1,0 +1,143 @@
+"""`kitsam score`: the official metrics for the label maps of any system.
+
+Truth and prediction are brought to the same frame, so a reoriented prediction scores as the straight one does, and are
+compared voxel by voxel. Cases go to as many processes as there are processor cores, up to eight: each holds two label
+volumes. A case without a prediction counts 0; a file that cannot be scored is left out, listed, and told by the exit code.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nibabel.orientations import inv_ornt_aff
+
+from kitsam.config import ScoreConfig
+from kitsam.console import progress, say, warn
+from kitsam.errors import CaseError, KitsamError, OptionError
+from kitsam.evaluation.metrics import (
+    CSV_NAME,
+    JSON_NAME,
+    CaseScores,
+    missing_prediction,
+    results_table,
+    score_case,
+    write_metrics,
+)
+from kitsam.kits.case import CaseFiles, Volume, check_same_shape, find_cases, read_label
+
+ENDING = ".nii.gz"
+MOST_PROCESSES = 8
+# The difference of affines from which the challenge refuses a file.
+SAME_AFFINE = 1e-3
+
+
+def run(config: ScoreConfig) -> int:
+    cases = find_cases(config.data)
+    predictions = find_predictions(config.predictions, cases)
+    # Test cases without a segmentation are no part of this, unless one was predicted.
+    cases = {name: files for name, files in cases.items() if name in predictions or files.segmentation.exists()}
+    results, skipped = _score_all(cases, predictions)
+    scores = {name: result.scores for name, result in results.items()}
+    settings = {
+        "command": "score",
+        "data": str(config.data.absolute()),
+        "predictions": str(config.predictions.absolute()),
+    }
+    write_metrics(config.out, scores, settings, skipped)
+    _warn_of_doubts(results, skipped, cases, config)
+    say(results_table(scores))
+    say(f"Wrote {config.out / CSV_NAME}, {config.out / JSON_NAME}")
+    return 1 if skipped else 0
+
+
+def find_predictions(folder: Path, cases: dict[str, CaseFiles]) -> dict[str, Path]:
+    """The label maps by the case that they are named for. Raises `OptionError` when there is none."""
+    if not folder.is_dir():
+        raise OptionError(f"predictions: no such folder: {folder}")
+    found = {name: path for name in cases if (path := folder / f"{name}{ENDING}").is_file()}
+    if not found:
+        raise OptionError(f"predictions: no label map of any case of --data in {folder} (such as {next(iter(cases))}{ENDING})")
+    return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a worker process found out about one case."""
+
+    scores: CaseScores
+    warning: str | None = None
+
+
+def _score_all(cases: dict[str, CaseFiles], predictions: dict[str, Path]) -> tuple[dict[str, Result], dict[str, str]]:
+    """The results by case, and why the other cases have none."""
+    results, skipped = {}, {}
+    with _processes(len(cases)) as pool, progress("Scoring", len(cases), "cases") as tick:
+        futures: dict[Future[Result], str] = {
+            pool.submit(score_files, files.segmentation, predictions.get(name)): name for name, files in cases.items()
+        }
+        for future in as_completed(futures):
+            name = futures[future]
+            try:
+                results[name] = future.result()
+            except CaseError as error:
+                skipped[name] = str(error)
+                warn(str(error))
+            tick(note=name)
+    return {name: results[name] for name in cases if name in results}, dict(sorted(skipped.items()))
+
+
+@contextmanager
+def _processes(cases: int) -> Iterator[ProcessPoolExecutor]:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Forked from a process with threads, a worker can hang.
+    start = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(cases, available, MOST_PROCESSES), start)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise KitsamError("a process that scores cases died, perhaps for want of memory") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def score_files(truth_path: Path, prediction_path: Path | None) -> Result:
+    """Raises `CaseError` naming the file that cannot be scored."""
+    truth = read_label(truth_path)
+    if prediction_path is None:
+        return Result(missing_prediction(truth.voxels, truth.spacing))
+    prediction = read_label(prediction_path)
+    check_same_shape(prediction_path, prediction, truth)
+    difference = float(np.abs(canonical_affine(prediction) - canonical_affine(truth)).max())
+    warning = f"{prediction_path}: the affine differs from the truth's by {difference:.3g}" if difference > SAME_AFFINE else None
+    return Result(score_case(truth.voxels, prediction.voxels, truth.spacing), warning)
+
+
+def canonical_affine(volume: Volume) -> np.ndarray:
+    """(4, 4) canonical voxel indices -> mm: what must agree, in whatever order a file keeps its axes."""
+    to_canonical = inv_ornt_aff(volume.geometry.to_file, volume.voxels.shape)
+    return volume.geometry.affine @ np.linalg.inv(to_canonical)
+
+
+def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: dict[str, CaseFiles], config: ScoreConfig) -> None:
+    missing = [name for name, result in results.items() if result.scores.missing]
+    if missing:
+        warn(f"{len(missing)} of {len(cases)} cases have no prediction and count 0: {', '.join(missing)}")
+    for result in results.values():
+        if result.warning:
+            warn(f"{result.warning}; scored voxel by voxel all the same")
+    extra = _label_maps_of_no_case(config.predictions, cases)
+    if extra:
+        warn(f"{config.predictions}: not scored, named for no case of {config.data}: {', '.join(extra)}")
+    if skipped:
+        warn(f"{len(skipped)} of {len(cases)} cases could not be scored and are left out: {', '.join(skipped)}")
+
+
+def _label_maps_of_no_case(folder: Path, cases: dict[str, CaseFiles]) -> list[str]:
+    expected = {f"{name}{ENDING}" for name in cases}
+    return sorted(path.name for path in folder.iterdir() if path.name.endswith((".nii", ENDING)) and path.name not in expected)

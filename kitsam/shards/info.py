@@ -1,0 +1,52 @@
+"""`kitsam shards info`: what a shard set holds, from its manifest alone."""
+
+from rich.table import Table
+
+from kitsam.config import ShardsConfig
+from kitsam.console import say
+from kitsam.kits.case import CLASS_NAMES
+from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
+
+
+def run(config: ShardsConfig) -> int:
+    manifest = read_manifest(config.shards, "shards")
+    say(_made_by(manifest))
+    say(_strata(manifest))
+    say(_balance(manifest))
+    for name, reason in manifest.skipped.items():
+        say(f"left out: {name}: {reason}")
+    return 0
+
+
+def _made_by(manifest: Manifest) -> Table:
+    table = Table(show_header=False, title="Shard set")
+    encoder = manifest.encoder
+    table.add_row("encoder", f"{encoder['name']}, input {encoder['input_size']}, weights {encoder['weights_sha256'][:12]}...")
+    table.add_row("input", ", ".join(f"{name} {value}" for name, value in manifest.input.items()))
+    shape = " x ".join(map(str, manifest.embedding["shape"]))
+    table.add_row("embedding", f"{shape} {manifest.embedding['dtype']}")
+    table.add_row("views", str(manifest.settings["views"]["count"]))
+    table.add_row("training", f"{len(manifest.split['train'])} cases, {_size(manifest.train)}")
+    table.add_row("validation", f"{len(manifest.split['val'])} cases, {_size(manifest.val)}")
+    return table
+
+
+def _size(shards: tuple[ShardEntry, ...]) -> str:
+    samples, size = sum(shard.samples for shard in shards), sum(shard.bytes for shard in shards)
+    return f"{samples} samples in {len(shards)} shards, {size / 2**30:.2f} GiB"
+
+
+def _strata(manifest: Manifest) -> Table:
+    table = Table("stratum", "samples", "share", title="Training samples")
+    total = sum(manifest.strata.values())
+    for stratum, count in manifest.strata.items():
+        table.add_row(stratum, str(count), f"{count / total:.1%}")
+    return table
+
+
+def _balance(manifest: Manifest) -> Table:
+    table = Table("class", "voxels", "share", title="Voxels of the training cases")
+    total = sum(manifest.voxels)
+    for name, count in zip(CLASS_NAMES, manifest.voxels):
+        table.add_row(name, f"{count:,}", f"{count / total:.3%}")
+    return table

@@ -1,0 +1,100 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kitsam.cli import COMMANDS, main
+
+
+@pytest.fixture
+def said(capsys):
+    """Run a command line; give back its exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_help_lists_every_command_at_once_and_without_torch():
+    code = "import sys; from kitsam.cli import main; main(['--help']); assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    began = time.monotonic()
+    text = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert time.monotonic() - began < 5
+    assert all(f"  {name} " in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_every_option(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*name.split(), "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and f"usage: kitsam {name}" in text
+    # An option without an explanation starts its description with its type.
+    assert "\n                        (type:" not in text and "\n                        (required" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["embed", "--data", "/nowhere", "--out", "x", "--encoder.name", "tiny"], "--data: no such folder: /nowhere"),
+        (["embed", "--data", ".", "--out", "x", "--color", "red"], "--color"),
+        (["embed", "--data", ".", "--out", "x", "--views.count", "many"], "views.count"),
+        (["embed", "--out", "x"], "data"),
+        (["embed", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["embed", "--data", ".", "--out", "x", "--encoder.name", "vit_x"], "encoder.name"),
+        (["train", "--target", "roi", "--shards", "/nowhere", "--out", "x"], "--shards: no such folder: /nowhere"),
+        (["predict", "/nowhere.nii.gz", "--model", "m", "--out", "x"], "/nowhere.nii.gz"),
+        (["shards", "verify", "/nowhere"], "/nowhere"),
+        (["shards"], "shards info or shards verify"),
+        (["embezzle"], "embezzle"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(said, arguments, named):
+    code, out, err = said(*arguments)
+    assert code == 2 and out == ""
+    assert err.startswith("kitsam") and "error:" in err and named in err and err.count("\n") == 1
+
+
+def test_an_unknown_key_in_a_file_is_one_line_that_names_it(said, tmp_path):
+    path = tmp_path / "embed.yaml"
+    path.write_text("data: .\nout: x\nviews: {cuont: 2}\n")
+    code, _, err = said("embed", "--config", path)
+    assert code == 2 and "cuont" in err and err.count("\n") == 1
+
+
+def test_options_override_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "embed.yaml"
+    path.write_text(f"data: {tmp_path}\nout: x\nviews: {{count: 2, scale: 0.3}}\ninput: {{window: [0, 80]}}\n")
+    seen = []
+    from kitsam import embedding
+
+    monkeypatch.setattr(embedding, "run", lambda config: seen.append(config) or 0)
+    assert main(["embed", "--config", str(path), "--views.count", "5", "--dry-run"]) == 0
+    config = seen[0]
+    assert (config.views.count, config.views.scale, config.input.window, config.dry_run) == (5, 0.3, (0.0, 80.0), True)
+    assert config.encoder.name == "vit_b" and str(config.out) == "x"
+
+
+@pytest.mark.parametrize("name", ["embed", "roi", "tumor", "cyst", "evaluate"])
+@pytest.mark.parametrize("folder", ["", "small/", "paper/"])
+def test_the_configs_in_the_project_are_valid(folder, name, monkeypatch):
+    from kitsam.cli import _parse
+
+    root = os.path.join(os.path.dirname(__file__), "..", "configs")
+    command = name if name in ("embed", "evaluate") else "train"
+    rest = {"embed": ["--data", ".", "--out", "x"], "evaluate": ["--data", "."], "train": ["--shards", "x", "--out", "x"]}[command]
+    config = _parse(command, ["--config", f"{root}/{folder}{name}.yaml", *rest])
+    assert command != "train" or config.target == name
+
+
+def test_an_error_of_a_command_is_one_line_and_exit_code_1(said, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"nothing")
+    scan = tmp_path / "a.nii.gz"
+    scan.write_bytes(b"nothing")
+    code, _, err = said("predict", scan, "--model", path, "--out", tmp_path / "out")
+    assert code == 1 and str(path) in err and err.count("\n") == 1

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from kitsam.config import PromptConfig
+from kitsam.shards.reader import Samples
+from kitsam.shards.sample import SampleRecord
+from kitsam.training.examples import make_examples, pixel_size, strata_for
+
+GRID = 4  # logits 16 a side, input 64
+
+
+def samples(*masks: np.ndarray) -> Samples:
+    records = tuple(
+        SampleRecord("case_00000", z, 0, "tumor", (0, 0, 0, 0), mask.shape, (3.0, 1.0, 1.0), ((1, 0, 0), (0, 1, 0)))
+        for z, mask in enumerate(masks)
+    )
+    return Samples(records, torch.zeros(len(masks), 256, GRID, GRID, dtype=torch.float16), masks)
+
+
+@pytest.fixture
+def two_kidneys() -> np.ndarray:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 4:24] = 1
+    mask[20:40, 40:60] = 1
+    mask[24:32, 8:16] = 2
+    return mask
+
+
+def test_the_roi_decoder_is_asked_once_a_slice_with_its_fixed_box(two_kidneys):
+    config = PromptConfig(roi_box=(0, 0.25, 1, 1))
+    examples = make_examples(samples(two_kidneys, np.zeros((64, 64), np.uint8)), "roi", config, 0, 0)
+    assert examples.boxes.tolist() == [[0, 16, 64, 64]] * 2 and examples.slice_of_box.tolist() == [0, 1]
+    assert examples.targets[0].sum() == pytest.approx(2 * 20 * 20 / 16) and not examples.targets[1].any()
+    assert not examples.region[:, :4].any() and examples.region[:, 4:].all()
+
+
+def test_a_lesion_decoder_is_asked_about_each_kidney_with_or_without_a_lesion(two_kidneys):
+    examples = make_examples(samples(two_kidneys), "tumor", PromptConfig(margin=0.0, jitter=0.0), 0, 0)
+    assert examples.boxes.tolist() == [[4, 20, 24, 40], [40, 20, 60, 40]]
+    inside = (examples.targets * examples.region).sum((1, 2))
+    assert inside.tolist() == [pytest.approx(8 * 8 / 16), 0]
+    cyst = make_examples(samples(two_kidneys), "cyst", PromptConfig(), 0, 0)
+    assert len(cyst.boxes) == 2 and not cyst.targets.any()
+
+
+def test_a_target_is_the_share_of_the_pixel_that_the_class_covers():
+    mask = np.zeros((64, 64), np.uint8)
+    mask[0:4, 0:2] = 1  # half of the first of 16 x 16 logits
+    examples = make_examples(samples(mask), "roi", PromptConfig(), 0, 0)
+    assert examples.targets[0, 0, 0] == 0.5 and examples.targets[0].sum() == 0.5
+
+
+def test_a_wide_slice_is_padded_below():
+    mask = np.ones((32, 64), np.uint8)
+    examples = make_examples(samples(mask), "roi", PromptConfig(), 0, 0)
+    assert examples.boxes.tolist() == [[0, 0, 64, 32]]
+    assert examples.targets[0, :8].all() and not examples.targets[0, 8:].any() and not examples.region[0, 8:].any()
+
+
+def test_boxes_repeat_for_the_same_step_and_change_with_it(two_kidneys):
+    first, again, later = (make_examples(samples(two_kidneys), "tumor", PromptConfig(), 0, step).boxes for step in (5, 5, 6))
+    assert torch.equal(first, again) and not torch.equal(first, later)
+
+
+def test_lesion_decoders_see_no_slice_without_kidney():
+    assert "background" in strata_for("roi") and "background" not in strata_for("tumor")
+
+
+def test_pixels_of_a_reduced_mask_are_larger():
+    record = SampleRecord("a", 0, 0, "kidney", (0, 0, 0, 0), (512, 1024), (3.0, 0.5, 0.5), ((1, 0, 0), (0, 1, 0)))
+    assert pixel_size(record, np.zeros((256, 512), np.uint8)) == (1.0, 1.0)

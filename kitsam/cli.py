@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any, List, NamedTuple
+from typing import Any, NamedTuple
 
 from kitsam import __version__
 from kitsam.errors import KitsamError, OptionError
@@ -121,7 +121,7 @@ def _add_options(parser: Any, command: Command, dataclass: type) -> None:
     spelled = dict(command.spelled)
     for field in command.positional:
         # A list takes all that is left of the command line.
-        several = {"nargs": "+"} if types[field] == List[Path] else {}
+        several = {"nargs": "+"} if types[field] == list[Path] else {}
         kind = Path if several else types[field]
         parser.add_argument(field, type=kind, help=texts[field], **several)
     parser.add_argument("--config", action="config", help="YAML file with any of the options")

@@ -7,7 +7,7 @@ without a default is required. Nothing is imported here that takes time, so that
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Literal, Optional, Tuple, Union
+from typing import Literal
 
 EncoderName = Literal["vit_b", "vit_l", "vit_h", "medsam", "tiny"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -21,7 +21,7 @@ class EncoderConfig:
 
     name: EncoderName = "vit_b"
     """vit_b, vit_l, vit_h: SAM's official checkpoints; medsam: MedSAM's weights; tiny: small and random, for trials"""
-    checkpoint: Optional[Path] = None
+    checkpoint: Path | None = None
     """weights to use instead of those that `kitsam weights` cached"""
     input_size: int = 1024
     """pixels a side that a slice is resized to; only `tiny` takes others than 1024, in steps of 16"""
@@ -35,9 +35,9 @@ class InputConfig:
 
     channels: Literal["gray", "adjacent", "windows"] = "gray"
     """gray: the slice thrice; adjacent: slices z-1, z, z+1; windows: the slice in three HU windows"""
-    window: Tuple[float, float] = (-160.0, 240.0)
+    window: tuple[float, float] = (-160.0, 240.0)
     """HU range scaled to 0..255"""
-    windows: Tuple[Tuple[float, float], Tuple[float, float], Tuple[float, float]] = (
+    windows: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] = (
         (-160.0, 240.0),
         (-20.0, 120.0),
         (50.0, 350.0),
@@ -70,7 +70,7 @@ class EmbedConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     input: InputConfig = field(default_factory=InputConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
-    splits: Optional[Path] = None
+    splits: Path | None = None
     """splits.json, or nnU-Net's splits_final.json (its first fold); made from `val_fraction` and `seed` if not given"""
     val_fraction: float = 0.1
     """share of the cases kept for validation"""
@@ -104,7 +104,7 @@ class OptimizerConfig:
     """steps of linear warm-up"""
     weight_decay: float = 0.1
     """decoupled weight decay"""
-    betas: Tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     """decay of AdamW's moments"""
     clip_norm: float = 1.0
     """largest norm of the gradient; 0: not clipped"""
@@ -126,7 +126,7 @@ class LossConfig:
 class PromptConfig:
     """The boxes that decoders are asked with."""
 
-    roi_box: Tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    roi_box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     """the ROI decoder's one box: x0 y0 x1 y1 as shares of the slice's width and height"""
     margin: float = 0.1
     """a kidney's box is enlarged by this share of its sides, on each side"""
@@ -164,7 +164,7 @@ class TrainConfig:
     """optimizer steps"""
     batch_size: int = 64
     """slices a step, over all processes"""
-    quotas: Union[Literal["natural"], Dict[str, float]] = "natural"
+    quotas: Literal["natural"] | dict[str, float] = "natural"
     """share of each stratum in a batch, such as {kidney: 1, tumor: 2}; natural: as in the data"""
     init: Literal["auto", "checkpoint", "random"] = "auto"
     """the decoder's first weights: SAM's own, or drawn anew; auto: SAM's own where the encoder has a checkpoint"""
@@ -214,9 +214,9 @@ class EvaluateConfig:
     """run of the ROI decoder"""
     out: Path
     """folder for metrics.csv, metrics.json and the predicted label maps"""
-    tumor: Optional[Path] = None
+    tumor: Path | None = None
     """run of the tumor decoder; without it nothing is labelled tumor"""
-    cyst: Optional[Path] = None
+    cyst: Path | None = None
     """run of the cyst decoder; without it nothing is labelled cyst"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     device: Device = "auto"
@@ -243,12 +243,12 @@ class BundleConfig:
     """run of the ROI decoder"""
     out: Path
     """the .safetensors file"""
-    tumor: Optional[Path] = None
+    tumor: Path | None = None
     """run of the tumor decoder"""
-    cyst: Optional[Path] = None
+    cyst: Path | None = None
     """run of the cyst decoder"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
-    encoder_checkpoint: Optional[Path] = None
+    encoder_checkpoint: Path | None = None
     """the encoder's weights, where they are not those that `kitsam weights` cached"""
 
 
@@ -256,13 +256,13 @@ class BundleConfig:
 class PredictConfig:
     """Label kidneys, tumors and cysts in CT volumes."""
 
-    ct: List[Path]
+    ct: list[Path]
     """CT volumes (.nii.gz, .nii), or KiTS case folders"""
     model: Path
     """bundle that `kitsam bundle` wrote"""
     out: Path
     """folder for NAME.nii.gz label maps and NAME.png overlays"""
-    boxes: Optional[Path] = None
+    boxes: Path | None = None
     """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the file, ends included"""
     batch_size: int = 4
     """slices encoded at once"""
@@ -278,7 +278,7 @@ class ReportConfig:
 
     folder: Path
     """folder that `kitsam evaluate` or `kitsam score` wrote"""
-    out: Optional[Path] = None
+    out: Path | None = None
     """the HTML file; FOLDER/report.html if not given"""
 
 
@@ -304,7 +304,7 @@ class FingerprintConfig:
 
     data: Path
     """data set in the KiTS or nnU-Net layout"""
-    out: Optional[Path] = None
+    out: Path | None = None
     """folder for fingerprint.json and fingerprint.png; the current one if not given"""
 
 
@@ -314,7 +314,7 @@ class WeightsConfig:
 
     name: Literal["vit_b", "vit_l", "vit_h", "medsam"]
     """which encoder"""
-    source: Optional[str] = None
+    source: str | None = None
     """URL or file to take it from instead of the official address (`--from`)"""
 
 

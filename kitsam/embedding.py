@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,46 @@ from safetensors.torch import save_file
 from kitsam import __version__
 from kitsam.config import EmbedConfig, InputConfig
 from kitsam.console import progress, say, warn
-from kitsam.embedding_plan import Plan, PlannedSample, Unit, make_plan, masks_in_views, read_plan, units_of, write_plan
+from kitsam.embedding_plan import (
+    Plan,
+    PlannedSample,
+    Unit,
+    make_plan,
+    masks_in_views,
+    read_plan,
+    units_of,
+    write_plan,
+)
 from kitsam.errors import CaseError, KitsamError, ShardError
 from kitsam.files import complete_or_absent
 from kitsam.kits.case import Case, CaseFiles, find_cases, read_case
 from kitsam.kits.split import write_split
 from kitsam.processes import deal, start, use_bfloat16
-from kitsam.sam.encoder import EMBEDDING_CHANNELS, Encoder, EncoderRecord, build_encoder, check_input_size
+from kitsam.sam.encoder import (
+    EMBEDDING_CHANNELS,
+    Encoder,
+    EncoderRecord,
+    build_encoder,
+    check_input_size,
+)
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.sam.input import View, draw_view, transform_to_input
 from kitsam.sam.weights import checkpoint_path, read_checkpoint
-from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, count_strata, write_manifest
+from kitsam.shards.manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    ShardEntry,
+    count_strata,
+    write_manifest,
+)
 from kitsam.shards.sample import SampleRecord
-from kitsam.shards.writer import ShardIndex, ShardWriter, index_path, read_index, write_index
+from kitsam.shards.writer import (
+    ShardIndex,
+    ShardWriter,
+    index_path,
+    read_index,
+    write_index,
+)
 
 INITIAL_DECODER = "decoder.safetensors"  # SAM's own decoder, beside the manifest, where the encoder has a checkpoint
 SAMPLE_OVERHEAD = 6 * 1024  # bytes of headers, record, mask and index per sample, about

@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import fields, is_dataclass
 
 import pytest
 
+from kitsam import config
 from kitsam.cli import COMMANDS, main
 
 
@@ -28,13 +30,24 @@ def test_help_lists_every_command_at_once_and_without_torch():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_explains_every_option(name, capsys):
+def test_each_command_explains_itself(name, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*name.split(), "--help"])
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0 and f"usage: kitsam {name}" in text
-    # An option without an explanation starts its description with its type.
-    assert "\n                        (type:" not in text and "\n                        (required" not in text
+    for field, explanation in explanations(getattr(config, COMMANDS[name].config)).items():
+        assert explanation and " ".join(explanation.split()) in text, field
+
+
+def explanations(dataclass: type) -> dict[str, str]:
+    """The text under every field, those of nested dataclasses included."""
+    from docstring_parser import parse_from_object
+
+    texts = {text.arg_name: text.description for text in parse_from_object(dataclass).params}
+    found = {}
+    for field in fields(dataclass):
+        found.update(explanations(field.type) if is_dataclass(field.type) else {field.name: texts.get(field.name)})
+    return found
 
 
 @pytest.mark.parametrize(
@@ -74,9 +87,9 @@ def test_options_override_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(embedding, "run", lambda config: seen.append(config) or 0)
     assert main(["embed", "--config", str(path), "--views.count", "5", "--dry-run"]) == 0
-    config = seen[0]
-    assert (config.views.count, config.views.scale, config.input.window, config.dry_run) == (5, 0.3, (0.0, 80.0), True)
-    assert config.encoder.name == "vit_b" and str(config.out) == "x"
+    options = seen[0]
+    assert (options.views.count, options.views.scale, options.input.window, options.dry_run) == (5, 0.3, (0.0, 80.0), True)
+    assert options.encoder.name == "vit_b" and str(options.out) == "x"
 
 
 @pytest.mark.parametrize("name", ["embed", "roi", "tumor", "cyst", "evaluate"])
@@ -87,8 +100,8 @@ def test_the_configs_in_the_project_are_valid(folder, name, monkeypatch):
     root = os.path.join(os.path.dirname(__file__), "..", "configs")
     command = name if name in ("embed", "evaluate") else "train"
     rest = {"embed": ["--data", ".", "--out", "x"], "evaluate": ["--data", "."], "train": ["--shards", "x", "--out", "x"]}[command]
-    config = _parse(command, ["--config", f"{root}/{folder}{name}.yaml", *rest])
-    assert command != "train" or config.target == name
+    options = _parse(command, ["--config", f"{root}/{folder}{name}.yaml", *rest])
+    assert command != "train" or options.target == name
 
 
 def test_an_error_of_a_command_is_one_line_and_exit_code_1(said, tmp_path):

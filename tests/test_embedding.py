@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import embed_config, write_cases
 
 from kitsam import embedding
 from kitsam.errors import KitsamError, OptionError
@@ -23,11 +24,7 @@ from kitsam.shards.manifest import read_manifest
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.stream import SampleAddress
 
-from conftest import embed_config, write_cases
-
-COMMAND = (
-    "--encoder.name tiny --encoder.input_size 64 --views.count 2 --val_fraction 0.25 --group_cases 2 --shard_samples 16"
-).split()
+COMMAND = ["--encoder.name", "tiny", "--encoder.input_size", "64", "--views.count", "2", "--val_fraction", "0.25", "--group_cases", "2", "--shard_samples", "16"]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -16,7 +16,12 @@ from kitsam.cascade import Cascade, label_volume
 from kitsam.config import EvaluateConfig
 from kitsam.console import progress, say, warn
 from kitsam.errors import CaseError, OptionError
-from kitsam.evaluation.metrics import CaseScores, results_table, score_case, write_metrics
+from kitsam.evaluation.metrics import (
+    CaseScores,
+    results_table,
+    score_case,
+    write_metrics,
+)
 from kitsam.files import read_json, sha256_of, write_json
 from kitsam.kits.case import CaseFiles, find_cases, read_label, save_label
 from kitsam.processes import deal, start

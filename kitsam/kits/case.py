@@ -15,7 +15,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from kitsam.errors import CaseError, OptionError
 from kitsam.files import complete_or_absent
@@ -138,15 +141,16 @@ def _read_canonical(path: Path) -> Volume:
     if not path.is_file():
         raise CaseError(f"{path}: no such file")
     try:
-        image = nib.load(path)
-        voxels = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
-        raise CaseError(f"{path}: cannot be read as NIfTI, perhaps truncated: {' '.join(str(error).split())}") from error
+        image, voxels = _read_whole(path)
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
+        raise CaseError(f"{path}: cannot be read as NIfTI, perhaps truncated or damaged: {' '.join(str(error).split())}") from error
+    if voxels.dtype.kind not in "iuf":
+        raise CaseError(f"{path}: expected a number per voxel, found {voxels.dtype}")
     if voxels.ndim != 3:
         raise CaseError(f"{path}: expected a 3-D volume, found shape {voxels.shape}")
     if voxels.size == 0:
         raise CaseError(f"{path}: holds no voxels, shape {voxels.shape}")
-    own = io_orientation(image.affine)
+    own = io_orientation(image.affine) if np.isfinite(image.affine).all() else np.full((3, 2), np.nan)
     if np.isnan(own).any():
         raise CaseError(f"{path}: the affine does not say how the axes lie")
     canonical = axcodes2ornt(CANONICAL)
@@ -156,6 +160,23 @@ def _read_canonical(path: Path) -> Volume:
     spacing[to_canonical[:, 0].astype(int)] = sizes
     geometry = Geometry(image.affine, image.header, ornt_transform(canonical, own))
     return Volume(apply_orientation(voxels, to_canonical), tuple(float(mm) for mm in spacing), geometry)
+
+
+def _read_whole(path: Path) -> tuple[nib.Nifti1Image, np.ndarray]:
+    """The image, and its voxels with slope and intercept applied.
+
+    The stream is read to its end, since gzip's checksum stands there: nibabel alone stops after the last voxel, and
+    gives wrong voxels for most damaged bits.
+    """
+    kind = type(nib.load(path))
+    if not issubclass(kind, nib.Nifti1Image):
+        raise CaseError(f"{path}: not NIfTI in one file (.nii.gz or .nii) but {kind.__name__}")
+    with ImageOpener(path) as opener:
+        image = kind.from_stream(opener.fobj)
+        voxels = np.asanyarray(image.dataobj)
+        while opener.read(1 << 20):
+            pass
+    return image, voxels
 
 
 def save_label(path: Path, label: np.ndarray, geometry: Geometry) -> None:

@@ -176,7 +176,7 @@ def _oddities(case: CaseFingerprint, cases: Sequence[CaseFingerprint]) -> Iterat
     if case.shape[1:] != common:
         yield f"slices of {case.shape[1]}x{case.shape[2]} pixels, most have {common[0]}x{common[1]}"
     if not case.voxels[KIDNEY]:
-        yield "no kidney is labelled"
+        yield "no kidney is labeled"
     if not USUAL_SLICE_SPACING[0] <= slice_spacing <= USUAL_SLICE_SPACING[1]:
         yield f"{slice_spacing:g} mm between slices"
     if min(fields) < USUAL_FIELD[0] or max(fields) > USUAL_FIELD[1]:
@@ -292,6 +292,8 @@ COLORS = dict(zip(FOREGROUND, ("tab:red", "tab:green", "tab:blue")))
 def _plot_strata(axes: Any, cases: Sequence[CaseFingerprint]) -> None:
     counts = [sum(case.strata[stratum] for case in cases) for stratum in STRATA]
     axes.bar_label(axes.bar(STRATA, counts, color="0.4"))
+    axes.margins(y=0.1)
+    axes.tick_params(axis="x", labelsize="small")
     axes.set(title="Slices per stratum", ylabel="slices")
 
 

@@ -1,8 +1,8 @@
 """`kitsam phantom`: a data set of drawn abdomens in the KiTS layout, for trials without a download.
 
 Every case has kidneys and a tumor, half have cysts; sizes, places and frequencies follow KiTS23 (`anatomy.py` draws
-them). Seed and case number alone decide a case, whatever the number of cases, down to the bytes of its files; `size`
-and `slices` change how finely the same patient is seen.
+the patients, `painting.py` their slices). Seed and case number alone decide a case, down to the bytes of its files,
+whatever the number of cases; `size` and `slices` change how finely the same patient is seen.
 """
 
 import gzip
@@ -20,7 +20,8 @@ from kitsam.config import PhantomConfig
 from kitsam.console import progress, say
 from kitsam.errors import OptionError
 from kitsam.files import complete_or_absent
-from kitsam.kits.anatomy import draw_patient, draw_slice
+from kitsam.kits.anatomy import draw_patient
+from kitsam.kits.painting import draw_slice
 
 USUAL_SPACINGS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # mm between slices
 USUAL_EXTENT = (180.0, 260.0)  # mm from head to feet; the kidneys take some 110
@@ -62,12 +63,12 @@ def make_case(
     center = ((np.arange(size) - (size - 1) / 2) * pixel).astype(np.float32)
     image = np.empty((slices, size, size), np.int16)
     label = np.empty((slices, size, size), np.uint8)
-    for index, depth in enumerate(z):
+    for place, depth in enumerate(z):
         breath = rng.normal(0, 0.4, 2).astype(np.float32)
-        hu, label[index] = draw_slice(patient, float(depth), center + breath[0], center + breath[1], pixel)
+        hu, label[place] = draw_slice(patient, float(depth), center + breath[0], center + breath[1], pixel)
         hu = gaussian_filter(hu, sharpness)
         hu += rng.normal(0, 1.5) + noise * rng.normal(1, 0.05) * rng.standard_normal(hu.shape, dtype=np.float32)
-        image[index] = np.rint(hu).clip(-1024, 3071)
+        image[place] = np.rint(hu).clip(-1024, 3071)
     return image, label, (slice_spacing, pixel, pixel)
 
 

@@ -25,7 +25,7 @@ MOST_PANELS = 4
 NEAREST_SHARE = 0.1  # slices closer than this share of the labeled range show much the same
 MARGIN_MM = 25.0  # of tissue around the labels
 PANEL_INCHES = 3.6  # the longer side of the largest panel
-LEGEND_INCHES = 5.2
+CAPTION_INCHES, LEGEND_INCHES = 2.5, 5.2  # what these need at least
 DOTS_PER_INCH = 120
 
 LineStyle = str | tuple[int, tuple[float, float]]
@@ -133,21 +133,22 @@ def draw_overlay(
     title: str | None = None,
 ) -> None:
     """Write a PNG of the panels side by side; with a title also captions and a legend, without it nothing but the slices."""
-    heights = np.array([panel.image.shape[0] for panel in panels]) * spacing[0]
-    widths = np.array([panel.image.shape[1] for panel in panels]) * spacing[1]
-    scale = PANEL_INCHES / max(*heights, *widths)
+    sizes = np.array([panel.image.shape for panel in panels]) * spacing
+    heights, widths = (sizes * PANEL_INCHES / sizes.max()).T
     gap, top, bottom = (0.06, 0.56, 0.34) if title else (0.0, 0.0, 0.0)
-    needed = widths.sum() * scale + gap * (len(panels) + 1)
+    slots = np.maximum(widths, CAPTION_INCHES) if title else widths
+    needed = slots.sum() + gap * (len(panels) + 1)
     width = max(needed, LEGEND_INCHES) if title else needed
-    height = heights.max() * scale + top + bottom
+    height = heights.max() + top + bottom
     figure = Figure((width, height), DOTS_PER_INCH, facecolor="black")
     left = gap + (width - needed) / 2
-    for panel, inches in zip(panels, widths * scale):
-        axes = figure.add_axes((left / width, bottom / height, inches / width, heights.max() * scale / height))
+    for panel, slot, inches in zip(panels, slots, widths):
+        box = ((left + (slot - inches) / 2) / width, bottom / height, inches / width, heights.max() / height)
+        axes = figure.add_axes(box)
         _draw_panel(axes, panel, spacing[0] / spacing[1])
         if title:
             axes.set_title(panel.caption, color="#c8c8c8", fontsize=8, pad=3)
-        left += inches + gap
+        left += slot + gap
     if title:
         figure.text(gap / width, 1 - 0.1 / height, title, color="white", fontsize=11, va="top", parse_math=False)
         _draw_legend(figure, panels)
@@ -156,6 +157,7 @@ def draw_overlay(
 
 def _draw_panel(axes: Axes, panel: Panel, aspect: float) -> None:
     axes.imshow(panel.image, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], aspect=aspect, interpolation="bilinear")
+    axes.set_autoscale_on(False)
     for labels, style in ((panel.truth, "solid"), (panel.prediction, _prediction_style(panel.truth))):
         for classes, _, color in OUTLINES:
             _outline(axes, labels, classes, color, style)
@@ -185,8 +187,7 @@ def _draw_legend(figure: Figure, panels: Sequence[Panel]) -> None:
     if any(panel.truth is not None for panel in panels):
         for name, style in (("truth", "solid"), ("prediction", _prediction_style(panels[0].truth))):
             entries.append(Line2D([], [], color="white", linewidth=1.3, linestyle=style, label=name))
-    legend = figure.legend(
+    figure.legend(
         handles=entries, loc="lower center", ncols=len(entries), frameon=False, fontsize=8, labelcolor="white",
         borderaxespad=0.2, columnspacing=1.4, handlelength=2.2,
     )  # fmt: skip
-    legend.set_in_layout(False)

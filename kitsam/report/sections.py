@@ -123,11 +123,12 @@ def _outline_legend() -> str:
 
 
 def _example(title: str, scores: CaseScores, files: CaseFiles | None, prediction_path: Path | None) -> str:
-    lines = [
+    figures = (
         f"Dice {scores.summary['Dice']:.3f}: kidney and masses {scores.kidney_and_mass_dice:.3f}, "
         f"masses {scores.mass_dice:.3f}, tumor {scores.tumor_dice:.3f}. "
         f"Tumor {scores.true_tumor_ml:.1f} mL, predicted {scores.predicted_tumor_ml:.1f} mL."
-    ]
+    )
+    lines = [figures]
     pictures: list[str] = []
     try:
         if files is None:
@@ -171,14 +172,14 @@ def all_cases(metrics: Metrics) -> str:
     for name in _worst_first(scores):
         case = scores[name]
         bars = [Bar(case.columns[column]) for column in CASE_COLUMNS]
-        volumes = [case.true_tumor_ml, case.predicted_tumor_ml, case.true_cyst_ml, case.predicted_cyst_ml]
-        rows.append([name, *bars, *(f"{ml:.1f}" for ml in volumes)])
-    volume_names = ["tumor, mL", "predicted tumor, mL", "cyst, mL", "predicted cyst, mL"]
+        tumor = f"{case.true_tumor_ml:.1f} ({case.predicted_tumor_ml:.1f})"
+        cyst = f"{case.true_cyst_ml:.1f} ({case.predicted_cyst_ml:.1f})"
+        rows.append([name, *bars, tumor, cyst])
     return section(
         "All cases",
         grid("columns", spread),
-        paragraph("Dice and surface Dice (kidney: with its masses) and volumes of each case, the worst first.", soft=True),
-        card(table(["case", *CASE_COLUMNS.values(), *volume_names], rows, cards=True)),
+        paragraph("Dice and surface Dice (kidney: with its masses) and true volumes, predicted ones in brackets; the worst case first.", soft=True),
+        card(table(["case", *CASE_COLUMNS.values(), "tumor, mL", "cyst, mL"], rows, cards=True)),
     )
 
 
@@ -199,7 +200,7 @@ def _logs(metrics: Metrics) -> tuple[dict[str, TrainingLog], list[str]]:
         return {}, ["No curves: metrics.json names no training runs."]
     logs, gone = {}, []
     for target, name in DECODERS.items():
-        if target not in runs:
+        if not runs.get(target):
             gone.append(f"There was no {name}.")
             continue
         try:
@@ -223,12 +224,13 @@ def strata(metrics: Metrics) -> str:
     except (KeyError, TypeError, ValueError, AttributeError):
         return section(title, paragraph(f"Not known: {path}: no counts of strata", soft=True))
     drawn = {target: log.drawn for target, log in _logs(metrics)[0].items() if log.drawn.total()}
-    head = ["stratum", "slices", "share", *(f"share drawn by the {DECODERS[target]}" for target in drawn)]
+    head = ["stratum", "slices", "share", *(f"drawn for {target if target != 'roi' else 'ROI'}" for target in drawn)]
     rows: list[list[Cell]] = []
     for stratum, count in counts.items():
         shares = [seen[stratum] / seen.total() for seen in drawn.values()]
         rows.append([stratum.replace("_", " and "), f"{count:,}", Bar(count / max(sum(counts.values()), 1)), *map(Bar, shares)])
-    return section(title, card(table(head, rows, cards=True)))
+    note = "Slices of the training cases by what they hold, and the shares in which each decoder was shown them."
+    return section(title, paragraph(note, soft=True), card(table(head, rows, cards=True)))
 
 
 def settings(metrics: Metrics) -> str:

@@ -72,6 +72,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12.5px; margin:
   table.cards td { display: block; min-width: 0; border: 0; padding: 2px 4px; text-align: left; }
   table.cards td:first-child { grid-column: 1 / -1; font-weight: 600; padding-left: 0; }
   table.cards td:not(:first-child)::before { content: attr(data-label); display: block; font-size: 11.5px; color: var(--soft); }
+  table.cards td.bar { background-position: left bottom; background-size: 100% 3px; padding-bottom: 6px; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: 8px; }
 }

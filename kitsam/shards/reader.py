@@ -19,7 +19,12 @@ from torch import Tensor
 from kitsam.errors import ShardError
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
 from kitsam.shards.sample import SampleRecord, decode_mask, decode_record
-from kitsam.shards.stream import SampleAddress, SampleOrder, StratumShards, quota_weights
+from kitsam.shards.stream import (
+    SampleAddress,
+    SampleOrder,
+    StratumShards,
+    quota_weights,
+)
 from kitsam.shards.writer import SampleEntry, ShardIndex, read_index
 
 BATCHES_AHEAD = 2

@@ -16,7 +16,14 @@ import numpy as np
 
 from kitsam.errors import ShardError
 from kitsam.files import complete_or_absent, read_json, write_json
-from kitsam.shards.sample import EMBEDDING, MASK, RECORD, SampleRecord, encode_members, payload_offset
+from kitsam.shards.sample import (
+    EMBEDDING,
+    MASK,
+    RECORD,
+    SampleRecord,
+    encode_members,
+    payload_offset,
+)
 
 
 @dataclass(frozen=True)

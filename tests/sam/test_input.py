@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kitsam.config import InputConfig, ViewsConfig
-from kitsam.sam.input import View, draw_view, fit, mask_size, resize_pixels, to_channels, transform_to_input, view_masks
+from kitsam.sam.input import (
+    View,
+    draw_view,
+    fit,
+    mask_size,
+    resize_pixels,
+    to_channels,
+    transform_to_input,
+    view_masks,
+)
 from kitsam.sam.upstream import sam_model_registry  # noqa: F401  makes segment_anything importable
 
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny import train_config
 
 from kitsam.errors import KitsamError, OptionError
 from kitsam.training import loop
 from kitsam.training.checkpoint import load_run, saved_checkpoints
-
-from conftest import train_config
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 

@@ -1,0 +1,128 @@
+"""`kitsam score` on folders of files, good and bad."""
+
+import csv
+import gzip
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from kitsam.config import ScoreConfig
+from kitsam.errors import KitsamError, OptionError
+from kitsam.evaluation import score
+from kitsam.evaluation.metrics import score_case
+
+SPACING = (3.0, 0.75, 0.8)
+
+
+@pytest.fixture
+def data(tmp_path, anatomy, save):
+    """Four cases with the same truth."""
+    folder = tmp_path / "data"
+    for number in range(4):
+        save(folder / f"case_{number:05d}" / "segmentation.nii.gz", anatomy)
+    return folder
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, data, predictions):
+    """Score, and read what was written: exit code, rows of the CSV, the JSON."""
+
+    def score_all():
+        out = tmp_path / "out"
+        code = score.run(ScoreConfig(predictions, data, out))
+        rows = {row["caseID"]: row for row in csv.DictReader((out / "metrics.csv").open(newline=""))}
+        return code, rows, json.loads((out / "metrics.json").read_text())
+
+    return score_all
+
+
+def test_good_predictions_are_scored_alike_in_any_orientation(run, data, predictions, variants, save, capsys):
+    for number, orientation in enumerate(("IPL", "RAS", "LPS", "SAR")):
+        save(predictions / f"case_{number:05d}.nii.gz", variants["shifted"], orientation)
+    code, rows, content = run()
+    expected = score_case(variants["same"], variants["shifted"], SPACING).columns
+    assert code == 0 and list(rows) == [f"case_{number:05d}" for number in range(4)] + ["average"]
+    for row in rows.values():
+        assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert content["settings"] == {"command": "score", "data": str(data), "predictions": str(predictions)}
+    printed = capsys.readouterr()
+    assert "warning" not in printed.err
+    assert "metrics.csv" in printed.out and "metrics.json" in printed.out and "0.432" in printed.out
+
+
+def test_what_is_missing_extra_or_misnamed_is_listed(run, predictions, anatomy, save, capsys):
+    for name in ("case_00000", "case_00001", "case_00007", "CASE_00003", "case_00002_pred"):
+        save(predictions / f"{name}.nii.gz", anatomy)
+    save(predictions / "case_00002.nii", anatomy)
+    code, rows, content = run()
+    assert code == 0
+    assert [float(rows[f"case_{number:05d}"]["Dice_tumor"]) for number in range(4)] == [1, 1, 0, 0]
+    assert float(rows["average"]["SD_kidney"]) == 0.5
+    assert [case["missing"] for case in content["cases"]] == [False, False, True, True]
+    warnings = capsys.readouterr().err
+    assert "2 of 4 cases have no prediction and count 0: case_00002, case_00003" in warnings
+    for name in ("case_00007.nii.gz", "CASE_00003.nii.gz", "case_00002_pred.nii.gz", "case_00002.nii"):
+        assert name in warnings
+
+
+def test_a_bad_file_is_left_out_named_and_told_by_the_exit_code(run, predictions, anatomy, save, capsys):
+    _, cut, short, odd = (save(predictions / f"case_{number:05d}.nii.gz", anatomy) for number in range(4))
+    cut.write_bytes(cut.read_bytes()[:-200])
+    save(short, anatomy[:, :, :-1])
+    save(odd, anatomy * 5)
+    code, rows, content = run()
+    assert code == 1 and list(rows) == ["case_00000", "average"]
+    assert list(content["skipped"]) == ["case_00001", "case_00002", "case_00003"]
+    for path, reason in ((cut, "truncated"), (short, "shape"), (odd, "label 5")):
+        assert str(path) in content["skipped"][path.name.removesuffix(".nii.gz")]
+        assert reason in content["skipped"][path.name.removesuffix(".nii.gz")]
+    assert "3 of 4 cases could not be scored" in capsys.readouterr().err
+
+
+def test_a_prediction_that_lies_elsewhere_is_scored_with_a_warning(run, predictions, anatomy, save, capsys):
+    for number in range(4):
+        save(predictions / f"case_{number:05d}.nii.gz", anatomy)
+    moved = nib.load(predictions / "case_00002.nii.gz")
+    affine = moved.affine.copy()
+    affine[:3, 3] += (0, 2.5, 0)
+    nib.save(nib.Nifti1Image(np.asarray(moved.dataobj), affine), predictions / "case_00002.nii.gz")
+    code, rows, _ = run()
+    assert code == 0 and float(rows["case_00002"]["Dice_tumor"]) == 1
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 1 and "case_00002.nii.gz" in warnings[0] and "2.5" in warnings[0]
+
+
+def test_a_test_case_without_truth_is_no_part_of_it(run, data, predictions, anatomy, save):
+    save(data / "case_00009" / "imaging.nii.gz", anatomy)
+    for number in range(4):
+        save(predictions / f"case_{number:05d}.nii.gz", anatomy)
+    code, rows, _ = run()
+    assert code == 0 and "case_00009" not in rows
+
+
+def test_a_folder_without_predictions_is_an_error_that_names_the_option(data, tmp_path, predictions, anatomy, save):
+    (predictions / "notes.txt").write_text("nothing here")
+    for folder in (tmp_path / "nowhere", predictions):
+        with pytest.raises(OptionError, match="predictions: .*" + str(folder)):
+            score.run(ScoreConfig(folder, data, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_no_case_can_be_scored_nothing_is_written(data, predictions, tmp_path):
+    with gzip.open(predictions / "case_00000.nii.gz", "wb") as file:
+        file.write(b"no label map")
+    for number in range(1, 4):
+        (data / f"case_{number:05d}" / "segmentation.nii.gz").write_bytes(b"")
+        (predictions / f"case_{number:05d}.nii.gz").write_bytes(b"")
+    with pytest.raises(KitsamError, match="case_00000.nii.gz"):
+        score.run(ScoreConfig(predictions, data, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,85 @@
+"""Everything that a report can show: a small data set, predictions, logs of runs, a shard set's counts."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from kitsam.evaluation.metrics import score_case, write_metrics
+
+SPACING = (4.0, 1.5, 1.5)  # mm between slices, rows, columns
+IPL = np.array([[0, 0, -SPACING[2], 0], [0, -SPACING[1], 0, 0], [-SPACING[0], 0, 0, 0], [0, 0, 0, 1.0]])
+
+
+class Evaluation(NamedTuple):
+    folder: Path
+    settings: dict
+    scores: dict
+
+
+@pytest.fixture(scope="session")
+def labels() -> np.ndarray:
+    """(S, H, W): two kidneys, in one of them a tumor, in the other a cyst."""
+    z, y, x = np.indices((12, 80, 100))
+
+    def ball(cz: float, cy: float, cx: float, radius: float) -> np.ndarray:
+        return (3 * (z - cz)) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < radius**2
+
+    volume = np.zeros(z.shape, np.uint8)
+    volume[ball(6, 45, 30, 13) | ball(6, 45, 70, 13)] = 1
+    volume[ball(4, 52, 28, 7)] = 2
+    volume[ball(8, 38, 72, 6)] = 3
+    return volume
+
+
+@pytest.fixture(scope="session")
+def image(labels) -> np.ndarray:
+    """(S, H, W) float32 HU."""
+    noise = np.random.default_rng(0).normal(0, 10, labels.shape)
+    return (np.choose(labels, (-60, 160, 80, 10)) + noise).astype(np.float32)
+
+
+@pytest.fixture
+def evaluation(tmp_path, labels, image) -> Evaluation:
+    """Four cases, the better the lower their number; the last has no prediction."""
+    data, predictions, runs, shards = (tmp_path / name for name in ("data", "predictions", "runs", "shards"))
+    scores = {}
+    predictions.mkdir()
+    for number in range(4):
+        name = f"case_{number:05d}"
+        predicted = np.roll(labels, (0, 2 * number, -number), (0, 1, 2))
+        scores[name] = score_case(labels, predicted, SPACING)
+        (data / name).mkdir(parents=True)
+        nib.save(nib.Nifti1Image(image, IPL), data / name / "imaging.nii.gz")
+        nib.save(nib.Nifti1Image(labels, IPL), data / name / "segmentation.nii.gz")
+        if number < 3:
+            nib.save(nib.Nifti1Image(predicted, IPL), predictions / f"{name}.nii.gz")
+    for target in ("roi", "tumor", "cyst"):
+        (runs / target).mkdir(parents=True)
+        (runs / target / "metrics.jsonl").write_text("".join(map(_log_line, range(1, 61))))
+        (runs / target / "config.yaml").write_text(f"target: {target}\nnote: <b>bold</b>\n")
+    shards.mkdir()
+    strata = {"background": 4000, "kidney": 3000, "tumor": 2000, "cyst": 700, "tumor_cyst": 300}
+    (shards / "manifest.json").write_text(json.dumps({"strata": strata}))
+    settings = {
+        "command": "evaluate",
+        "data": str(data),
+        "predictions": str(predictions),
+        "runs": {target: str(runs / target) for target in ("roi", "tumor", "cyst")},
+        "shards": str(shards),
+        "cascade": {"roi_threshold": 0.5},
+    }
+    write_metrics(tmp_path / "results", scores, settings, {"case_<99>": "truncated & lost"})
+    return Evaluation(tmp_path / "results", settings, scores)
+
+
+def _log_line(number: int) -> str:
+    step = number * 10
+    line = {"step": step, "loss": 1 / number, "dice_loss": 0.5, "cross_entropy": 0.2, "learning_rate": 5e-5, "slices_per_second": 9.0}
+    text = json.dumps({**line, "drawn": {"kidney": 30, "tumor": 10}}) + "\n"
+    if number % 6 == 0:
+        text += json.dumps({"step": step, "val_dice": 0.9 - 1 / number, "val_dice_pooled": 0.8}) + "\n"
+    return text

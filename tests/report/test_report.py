@@ -1,0 +1,226 @@
+"""Overlays and the one-file report."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kitsam.config import ReportConfig
+from kitsam.errors import KitsamError
+from kitsam.evaluation.metrics import summarize, write_metrics
+from kitsam.report import page
+from kitsam.report.overlay import (
+    DOTS_PER_INCH,
+    OUTLINES,
+    PANEL_INCHES,
+    Panel,
+    case_overlay,
+    choose_panels,
+    draw_overlay,
+)
+from kitsam.report.runs import read_log
+
+SPACING = (4.0, 1.5, 1.5)
+COLORS = {name: tuple(int(color[at : at + 2], 16) for at in (1, 3, 5)) for _, name, color in OUTLINES}
+
+
+def pixels_near(picture: Image.Image, color: tuple[int, int, int]) -> int:
+    distance = np.abs(np.asarray(picture.convert("RGB")).astype(int) - color).max(axis=-1)
+    return int((distance < 25).sum())
+
+
+@pytest.fixture
+def draw():
+    """One panel without captions, as pixels."""
+
+    def render(labels, truth=None, spacing=(1.0, 1.0)) -> Image.Image:
+        buffer = BytesIO()
+        draw_overlay(buffer, [Panel(np.zeros(labels.shape), labels, truth, "")], spacing)
+        return Image.open(buffer)
+
+    return render
+
+
+def test_a_panel_has_the_proportions_of_the_patient(draw):
+    side = round(PANEL_INCHES * DOTS_PER_INCH)
+    assert draw(np.zeros((100, 100), np.uint8)).size == (side, side)
+    assert draw(np.zeros((100, 50), np.uint8)).size == (side // 2, side)
+    assert draw(np.zeros((100, 50), np.uint8), spacing=(0.5, 2.0)).size == (side, side // 2)
+
+
+@pytest.mark.parametrize(("label", "drawn"), [(0, set()), (1, {"kidney with masses"}), (2, {"kidney with masses", "tumor"})])
+def test_only_what_is_labeled_is_outlined(draw, label, drawn):
+    # The outline of the kidney with its masses runs under that of a tumor where they coincide: here it does not.
+    labels = np.zeros((60, 60), np.uint8)
+    labels[10:50, 10:50] = min(label, 1)
+    labels[25:35, 25:35] = label
+    picture = draw(labels)
+    assert {name for name, color in COLORS.items() if pixels_near(picture, color) > 20} == drawn
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0)])
+def test_an_outline_follows_the_border_of_its_mask(draw, spacing):
+    labels = np.zeros((60, 60), np.uint8)
+    labels[20:40, 15:45] = 1
+    picture = np.asarray(draw(labels, spacing=spacing).convert("RGB")).astype(int)
+    rows, columns = np.nonzero(np.abs(picture - COLORS["kidney with masses"]).max(axis=-1) < 25)
+    height, width = picture.shape[:2]
+    np.testing.assert_allclose(np.array([rows.min(), rows.max() + 1]) * 60 / height, [20, 40], atol=0.9)
+    np.testing.assert_allclose(np.array([columns.min(), columns.max() + 1]) * 60 / width, [15, 45], atol=0.9)
+
+
+def test_truth_is_solid_and_prediction_dashed(draw):
+    nothing, labels = np.zeros((2, 60, 60), np.uint8)
+    labels[10:50, 10:50] = 1
+    color = COLORS["kidney with masses"]
+    truth, prediction = pixels_near(draw(nothing, truth=labels), color), pixels_near(draw(labels, truth=nothing), color)
+    assert 0.3 * truth < prediction < 0.8 * truth
+
+
+def test_the_slices_with_most_tumor_cyst_and_kidney_are_chosen(image, labels):
+    panels = choose_panels(image, labels, None, SPACING)
+    shown = {panel.caption.split(": ")[1]: int(panel.caption.split()[1]) - 1 for panel in panels}
+    assert shown["most tumor"] == (labels == 2).sum(axis=(1, 2)).argmax()
+    assert shown["most cyst"] == (labels == 3).sum(axis=(1, 2)).argmax()
+    assert shown["most kidney"] == (labels > 0).sum(axis=(1, 2)).argmax()
+    assert len(panels) <= 4 and len({panel.image.shape for panel in panels}) == 1
+    assert all(panel.prediction.any() for panel in panels)
+
+
+def test_a_tumor_that_only_the_prediction_has_is_shown(image, labels):
+    truth = np.where(labels == 2, 1, labels)
+    captions = [panel.caption for panel in choose_panels(image, labels, truth, SPACING)]
+    assert any("most tumor predicted" in caption for caption in captions)
+
+
+def test_a_scan_without_findings_still_gives_a_picture(image, labels, tmp_path):
+    case_overlay(tmp_path / "out" / "scan.png", image, np.zeros_like(labels), None, SPACING, "scan $1_2$")
+    with Image.open(tmp_path / "out" / "scan.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 300
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scan.png"]
+
+
+def test_the_case_overlay_shows_every_class_with_and_without_truth(image, labels, tmp_path):
+    for truth in (labels, None):
+        case_overlay(tmp_path / "case.png", image, np.roll(labels, 2, 1), truth, SPACING, "case_00000")
+        with Image.open(tmp_path / "case.png") as picture:
+            assert all(pixels_near(picture, color) > 100 for color in COLORS.values())
+            # Wide enough for the panels side by side.
+            assert picture.width > 2 * picture.height
+
+
+@pytest.fixture
+def report(evaluation):
+    """Write the report again and read it."""
+
+    def write() -> str:
+        assert page.run(ReportConfig(evaluation.folder)) == 0
+        return (evaluation.folder / "report.html").read_text(encoding="utf-8")
+
+    return write
+
+
+class Resources(HTMLParser):
+    """What a page would load, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loaded += [value for name, value in attributes if name in ("src", "srcset", "href", "data", "action")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_report_stands_alone(report):
+    html = report()
+    resources = Resources(html)
+    assert resources.loaded and all(value.startswith("data:image/png;base64,") for value in resources.loaded)
+    assert not {"script", "link", "iframe", "object"} & set(resources.tags)
+    assert not re.search(r"https?://|@import|url\(", html)
+    for value in set(resources.loaded):
+        Image.open(BytesIO(base64.b64decode(value.split(",", 1)[1]))).verify()
+
+
+def test_the_report_holds_the_numbers_beside_the_papers(report, evaluation):
+    text = " ".join(Resources(report()).words)
+    for value in (*summarize(evaluation.scores).values(), 0.432, 0.239, 0.222, 0.807, 0.268):
+        assert f"{value:.3f}" in text
+    for name, case in evaluation.scores.items():
+        assert name in text and f"{case.tumor_surface_dice:.3f}" in text
+    # Results, then cases, then training, and what it was made with last.
+    heads = ["Results", "Worst, median and best case", "All cases", "Training", "Balance of the training slices", "Settings"]
+    assert sorted(heads, key=text.index) == heads
+    for part in ("Worst: case_00003", "Median: case_00001", "Best: case_00000", "There is no prediction to show."):
+        assert part in text, part
+    assert "best validation Dice 0.883 at step 600" in text
+    assert "4,000" in text and "0.750" in text
+    assert "cascade.roi_threshold" in text
+
+
+def test_the_report_fits_light_and_dark_pages(report):
+    html = report()
+    assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html
+    plots = re.findall(r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)"><img alt="[^"]*" src="([^"]+)">', html)
+    assert len(plots) == 6 and all(dark != light for dark, light in plots)
+
+
+def test_text_from_files_is_escaped(report):
+    html = report()
+    assert "case_<99>" not in html and "case_&lt;99&gt;" in html and "truncated &amp; lost" in html
+    assert "<b>bold</b>" not in html and "&lt;b&gt;bold&lt;/b&gt;" in html
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ["names no data set", "names no training runs", "names no shard set"]),
+        ({"data": "/nowhere", "runs": {"roi": "/nowhere"}, "shards": "/nowhere"}, ["/nowhere/metrics.jsonl", "/nowhere/manifest.json"]),
+    ],
+)
+def test_what_is_missing_is_said_and_the_rest_is_shown(report, evaluation, settings, said):
+    write_metrics(evaluation.folder, evaluation.scores, settings, {})
+    text = " ".join(Resources(report()).words)
+    assert all(part in text for part in said)
+    assert f"{summarize(evaluation.scores)['Dice']:.3f}" in text
+
+
+def test_a_damaged_scan_costs_its_picture_only(report, evaluation):
+    scan = Path(evaluation.settings["data"]) / "case_00000" / "imaging.nii.gz"
+    scan.write_bytes(scan.read_bytes()[:1000])
+    text = " ".join(Resources(report()).words)
+    assert f"No picture: {scan}" in text and "most tumor" in text
+
+
+def test_one_case_is_enough(report, evaluation):
+    write_metrics(evaluation.folder, {"case_00002": evaluation.scores["case_00002"]}, evaluation.settings, {})
+    assert "Only case: case_00002" in report()
+
+
+def test_a_folder_without_metrics_is_an_error_that_says_what_to_run(tmp_path):
+    with pytest.raises(KitsamError, match="metrics.json.*kitsam evaluate.*kitsam score"):
+        page.run(ReportConfig(tmp_path))
+
+
+def test_the_report_goes_where_it_is_told(evaluation, tmp_path):
+    page.run(ReportConfig(evaluation.folder, tmp_path / "elsewhere" / "page.html"))
+    assert (tmp_path / "elsewhere" / "page.html").is_file() and not (evaluation.folder / "report.html").exists()
+
+
+def test_a_log_that_a_stopped_run_left_unfinished_is_read(tmp_path):
+    lines = [{"step": 10, "loss": 0.5}, {"step": 10, "val_dice": 0.25}, {"step": 20, "loss": 0.25}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 30, "lo')
+    log = read_log(tmp_path)
+    assert (log.steps.tolist(), log.loss.tolist(), log.best) == ([10, 20], [0.5, 0.25], (10, 0.25))

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kitsam.config import EncoderConfig, InputConfig
+from kitsam.errors import KitsamError, OptionError
+from kitsam.files import sha256_of
+from kitsam.kits.case import find_cases, read_case
+from kitsam.sam.decoder import decoder_from
+from kitsam.sam.encoder import build_encoder
+from kitsam.sam.input import View, resize_pixels, to_channels
+from kitsam.sam.upstream import sam_model_registry
+from kitsam.sam.weights import read_checkpoint
+
+REAL_SLICES = Path(__file__).parents[3] / "shared" / "data" / "kits_slices"
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    """Upstream's model, its positions random as in a trained one (they are zero in a new one)."""
+    torch.manual_seed(0)
+    sam = sam_model_registry["vit_b"]().eval()
+    with torch.no_grad():
+        for name, weight in sam.image_encoder.named_parameters():
+            if "rel_pos" in name or "pos_embed" in name:
+                weight.normal_(0, 0.5)
+    return sam
+
+
+@pytest.fixture(scope="module")
+def checkpoint(upstream, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "sam.pth"
+    torch.save(upstream.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def image(data) -> np.ndarray:
+    """(S, H, W) HU; a real slice where it is at hand."""
+    folder = REAL_SLICES if REAL_SLICES.exists() else data
+    return read_case(next(iter(find_cases(folder).values()))).image
+
+
+def test_a_checkpoint_of_upstream_gives_upstreams_embedding_and_masks(upstream, checkpoint, image):
+    encoder, record = build_encoder(EncoderConfig("vit_b", checkpoint))
+    pixels = resize_pixels(to_channels(torch.from_numpy(image), [0], InputConfig()), [View()], 1024)
+    box = torch.tensor([[300.0, 350.0, 700.0, 800.0]])
+    with torch.inference_mode():
+        ours = encoder(pixels)
+        theirs = upstream.image_encoder(upstream.preprocess(pixels[0])[None])
+        assert ours.shape == (1, 256, 64, 64)
+        assert (ours - theirs).abs().max() < 1e-3
+        decoder = decoder_from(read_checkpoint(checkpoint), record.grid, str(checkpoint)).eval()
+        logits = decoder(theirs, torch.tensor([0]), box)
+        sparse, dense = upstream.prompt_encoder(points=None, boxes=box, masks=None)
+        expected, _ = upstream.mask_decoder(
+            image_embeddings=theirs,
+            image_pe=upstream.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+    assert torch.allclose(logits, expected[:, 0], atol=1e-3)
+    assert record.weights_sha256 == sha256_of(checkpoint) and record.name == "vit_b"
+
+
+def test_medsam_takes_pixels_between_0_and_1(checkpoint):
+    medsam, _ = build_encoder(EncoderConfig("medsam", checkpoint))
+    seen = []
+    medsam.vit = type("Spy", (torch.nn.Module,), {"forward": lambda self, pixels: seen.append(pixels)})()
+    medsam(torch.tensor([0.0, 51.0, 255.0]).view(1, 3, 1, 1).expand(1, 3, 1024, 1024))
+    assert seen[0][0, :, 0, 0].tolist() == pytest.approx([0, 0.2, 1.0])
+
+
+def test_a_checkpoint_of_another_encoder_is_refused_by_name(checkpoint):
+    with pytest.raises(KitsamError, match="sam.pth: not the weights of vit_l"):
+        build_encoder(EncoderConfig("vit_l", checkpoint))
+
+
+def test_tiny_depends_on_its_seed_alone_and_takes_any_size_in_steps_of_16():
+    first, record = build_encoder(EncoderConfig("tiny", input_size=48, seed=1))
+    torch.rand(3)
+    again, same = build_encoder(EncoderConfig("tiny", input_size=48, seed=1))
+    other, different = build_encoder(EncoderConfig("tiny", input_size=48, seed=2))
+    assert record == same and record.weights_sha256 != different.weights_sha256
+    pixels = torch.rand(2, 3, 48, 48) * 255
+    with torch.inference_mode():
+        assert torch.equal(first(pixels), again(pixels)) and first(pixels).shape == (2, 256, 3, 3)
+        assert not torch.allclose(first(pixels), other(pixels))
+
+
+def test_a_slice_that_is_not_square_is_padded_below_and_to_the_right():
+    encoder, _ = build_encoder(EncoderConfig("tiny", input_size=64))
+    pixels = torch.rand(1, 3, 40, 64) * 255
+    padded = torch.cat([pixels, encoder.mean.expand(1, 3, 24, 64)], dim=2)
+    with torch.inference_mode():
+        assert torch.allclose(encoder(pixels), encoder(padded), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_b", 512), ("tiny", 100), ("tiny", 0)])
+def test_an_input_size_the_encoder_cannot_take_is_refused(name, size):
+    with pytest.raises(OptionError, match="--encoder.input_size"):
+        build_encoder(EncoderConfig(name, input_size=size))

@@ -1,7 +1,7 @@
 """The official KiTS23 metrics of a case, and the files and the table that they end in.
 
-Three groups of classes overlap (kidney with all masses, masses, tumor); each is scored by Dice and by surface Dice
-at a tolerance that KiTS took from the disagreement of its annotators. A group that truth and prediction both lack scores
+Three groups of classes overlap (kidney with all masses, masses, tumor); each is scored by Dice and by surface Dice at
+a tolerance that KiTS took from the disagreement of its annotators. A group that truth and prediction both lack scores
 1, one that only one of them lacks scores 0. The averages are plain means over cases, so that a small tumor counts as
 much as a large one. Only the box around all labels is looked at.
 """
@@ -151,7 +151,9 @@ def _summary_of(columns: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def write_metrics(out: Path, scores: Mapping[str, CaseScores], settings: dict[str, Any], skipped: dict[str, str]) -> None:
+def write_metrics(
+    out: Path, scores: Mapping[str, CaseScores], settings: dict[str, Any], skipped: dict[str, str]
+) -> None:
     """`metrics.csv`, as the official evaluator writes it, and `metrics.json`, which says more.
 
     Raises `KitsamError` when no case was scored: there is nothing to average.
@@ -208,7 +210,11 @@ def read_metrics(folder: Path) -> Metrics:
 
 
 def _case_scores(entry: dict[str, Any]) -> CaseScores:
-    volumes = {f"{side}_{name}_ml": float(ml) for side, by_class in entry["volumes_ml"].items() for name, ml in by_class.items()}
+    volumes = {
+        f"{side}_{name}_ml": float(ml)
+        for side, by_class in entry["volumes_ml"].items()
+        for name, ml in by_class.items()
+    }
     return CaseScores(*(float(entry[column]) for column in COLUMNS), **volumes, missing=bool(entry.get("missing")))
 
 

@@ -1,8 +1,9 @@
 """`kitsam score`: the official metrics for the label maps of any system.
 
-Truth and prediction are brought to the same frame, so a reoriented prediction scores as the straight one does, and are
-compared voxel by voxel. Cases go to as many processes as there are processor cores, up to eight: each holds two label
-volumes. A case without a prediction counts 0; a file that cannot be scored is left out, listed, and told by the exit code.
+Truth and prediction are brought to the same frame, so a reoriented prediction scores as the straight one does, and
+are compared voxel by voxel. Cases go to as many processes as there are processor cores, up to eight: each holds two
+label volumes. A case without a prediction counts 0; a file that cannot be scored is left out, listed, and told by the
+exit code.
 """
 
 import multiprocessing
@@ -62,7 +63,9 @@ def find_predictions(folder: Path, cases: dict[str, CaseFiles]) -> dict[str, Pat
         raise OptionError(f"predictions: no such folder: {folder}")
     found = {name: path for name in cases if (path := folder / f"{name}{ENDING}").is_file()}
     if not found:
-        raise OptionError(f"predictions: no label map of any case of --data in {folder} (such as {next(iter(cases))}{ENDING})")
+        raise OptionError(
+            f"predictions: no label map of any case of --data in {folder} (such as {next(iter(cases))}{ENDING})"
+        )
     return found
 
 
@@ -114,7 +117,11 @@ def score_files(truth_path: Path, prediction_path: Path | None) -> Result:
     prediction = read_label(prediction_path)
     check_same_shape(prediction_path, prediction, truth)
     difference = float(np.abs(canonical_affine(prediction) - canonical_affine(truth)).max())
-    warning = f"{prediction_path}: the affine differs from the truth's by {difference:.3g}" if difference > SAME_AFFINE else None
+    warning = (
+        f"{prediction_path}: the affine differs from the truth's by {difference:.3g}"
+        if difference > SAME_AFFINE
+        else None
+    )
     return Result(score_case(truth.voxels, prediction.voxels, truth.spacing), warning)
 
 
@@ -124,7 +131,9 @@ def canonical_affine(volume: Volume) -> np.ndarray:
     return volume.geometry.affine @ np.linalg.inv(to_canonical)
 
 
-def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: dict[str, CaseFiles], config: ScoreConfig) -> None:
+def _warn_of_doubts(
+    results: dict[str, Result], skipped: dict[str, str], cases: dict[str, CaseFiles], config: ScoreConfig
+) -> None:
     missing = [name for name, result in results.items() if result.scores.missing]
     if missing:
         warn(f"{len(missing)} of {len(cases)} cases have no prediction and count 0: {', '.join(missing)}")
@@ -140,4 +149,6 @@ def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: 
 
 def _label_maps_of_no_case(folder: Path, cases: dict[str, CaseFiles]) -> list[str]:
     expected = {f"{name}{ENDING}" for name in cases}
-    return sorted(path.name for path in folder.iterdir() if path.name.endswith((".nii", ENDING)) and path.name not in expected)
+    return sorted(
+        path.name for path in folder.iterdir() if path.name.endswith((".nii", ENDING)) and path.name not in expected
+    )

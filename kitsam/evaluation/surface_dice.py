@@ -1,11 +1,12 @@
 """Surface Dice: the share of two surfaces that lies within a tolerance of the other one.
 
-The surface of a mask is made of elements, one in each 2x2x2 neighborhood of voxels that are not all in or all out; they
-lie at the voxels' corners, beyond the border of the volume nothing is inside, and each has an area. An element is matched
-where an element of the other surface is no farther than the tolerance. The official way computes every element's
-distance; but to know whether it is within a voxel or two, it is enough to look at the handful of grid offsets that are:
-nearest first, each only for the elements not matched yet. Where the offsets get so many that this is slower, a distance
-transform answers instead. Both are exact: the values are those of the PyPI package `surface-distance`, to rounding.
+The surface of a mask is made of elements, one in each 2x2x2 neighborhood of voxels that are not all in or all out;
+they lie at the voxels' corners, beyond the border of the volume nothing is inside, and each has an area. An element
+is matched where an element of the other surface is no farther than the tolerance. The official way computes every
+element's distance; but to know whether it is within a voxel or two, it is enough to look at the handful of grid
+offsets that are: nearest first, each only for the elements not matched yet. Where the offsets get so many that this
+is slower, a distance transform answers instead. Both are exact: the values are those of the PyPI package
+`surface-distance`, to rounding.
 
 Cost: a byte a voxel and a few passes over the box around both masks, then some nanoseconds an element and offset.
 """

@@ -3,8 +3,8 @@
 The surface of a mask runs through the cells between voxel centers, as in marching cubes: it cuts a cell's edge in the
 middle where one end is inside and the other outside. What it cuts off is a few connected groups of corners, of six
 shapes up to rotation, and each shape has its polygon. Every polygon can be laid out in facets whose normal has
-components of equal size along one, two or three axes, so seven facet areas are all that the voxel spacing enters into. A
-cell and its complement have the same surface: the side with fewer corners is the one that is cut off.
+components of equal size along one, two or three axes, so seven facet areas are all that the voxel spacing enters
+into. A cell and its complement have the same surface: the side with fewer corners is the one that is cut off.
 
 The areas are those of the lookup table of the PyPI package `surface-distance`, which defines the official metric.
 """
@@ -25,7 +25,7 @@ DIAGONAL: Facet = (1, 1, 1)
 
 @lru_cache
 def surface_areas(spacing: tuple[float, float, float]) -> np.ndarray:
-    """(256,) float64: mm2 of surface by the code of a cell, whose bit 7 is corner (0, 0, 0) and bit 0 corner (1, 1, 1)."""
+    """(256,) float64: mm2 of surface by a cell's code, whose bit 7 is corner (0, 0, 0) and bit 0 corner (1, 1, 1)."""
     areas = np.array([sum(eighths * _area(facet, spacing) for facet, eighths in _facets(code)) for code in range(256)])
     areas.flags.writeable = False
     return areas

@@ -214,12 +214,12 @@ def _strata(summary: dict[str, Any]) -> Table:
 
 
 def _classes(summary: dict[str, Any]) -> Table:
-    table = Table("class", "cases", "voxels", "share", "mL: min", "q25", "median", "q75", "max", title="Classes")
+    table = Table("class", "cases", "voxels", "mL: min", "q25", "median", "q75", "max", title="Classes")
     total = sum(summary["voxels"].values())
     for name, count in summary["voxels"].items():
         volumes = summary["volume_ml"].get(name) or {}
         cases = summary["cases_with"].get(name, summary["cases"])
-        table.add_row(name, str(cases), f"{count:,}", f"{count / total:.4%}", *(f"{value:.1f}" for value in volumes.values()))
+        table.add_row(name, str(cases), f"{count / total:.3%}", *(f"{value:.1f}" for value in volumes.values()))
     return table
 
 

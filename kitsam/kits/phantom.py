@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from scipy.ndimage import gaussian_filter
 
 from kitsam.config import PhantomConfig
@@ -96,7 +97,7 @@ def _check(config: PhantomConfig, names: Sequence[str]) -> None:
 def _is_phantom(path: Path) -> bool:
     try:
         description = nib.load(path).header["descrip"].item()
-    except (OSError, EOFError, ImageFileError):
+    except (OSError, EOFError, ImageFileError, HeaderDataError):
         return False
     return description.startswith(MARK.encode())
 

@@ -1,4 +1,4 @@
-"""Small pieces of HTML. Every function escapes the text that it is given; what it returns is markup."""
+"""Small pieces of HTML. Text that a function is given is escaped; `parts` are markup already."""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,13 +45,15 @@ def warning(text: str, items: Iterable[str] = ()) -> str:
 
 
 def tile(label: str, value: str, below: str) -> str:
-    return f'<div class="card tile"><span>{escape(label)}</span><b>{escape(value)}</b><span class="soft">{escape(below)}</span></div>'
+    small = f'<span class="soft">{escape(below)}</span>'
+    return card(f"<span>{escape(label)}</span><b>{escape(value)}</b>{small}", kind="tile")
 
 
 def legend(entries: Iterable[tuple[str, str, bool]]) -> str:
     """Name, color and whether the line is dashed, of each."""
     items = "".join(
-        f'<li><i{_class("dashed" if dashed else "")} style="color:{color}"></i>{escape(name)}</li>' for name, color, dashed in entries
+        f'<li><i{_class("dashed" if dashed else "")} style="color:{color}"></i>{escape(name)}</li>'
+        for name, color, dashed in entries
     )
     return f'<ul class="legend">{items}</ul>'
 
@@ -89,7 +91,9 @@ def folded(title: str, text: str) -> str:
 
 
 def picture(png: bytes, alt: str, caption: str) -> str:
-    return f'<figure><img alt="{escape(alt)}" src="{_data_uri(png)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    return (
+        f'<figure><img alt="{escape(alt)}" src="{_data_uri(png)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def plot(title: str, draw: Callable[[Theme], Figure], caption: str) -> str:

@@ -1,8 +1,8 @@
 """CT slices with the outlines of truth and prediction.
 
-Outlines instead of filled areas, so that the tissue they claim to follow stays in sight; both at once, so that they need
-not be compared from memory: the truth solid, the prediction dashed. The slices shown are those that tell most: where
-tumor, kidney, cyst and disagreement are largest. Pixels keep the proportions that the spacing gives them.
+Outlines instead of filled areas, so that the tissue they claim to follow stays in sight; both at once, so that they
+need not be compared from memory: the truth solid, the prediction dashed. The slices shown are those that tell most:
+where tumor, kidney, cyst and disagreement are largest. Pixels keep the proportions that the spacing gives them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -99,7 +99,9 @@ def _areas(volume: np.ndarray) -> np.ndarray:
     return np.stack([np.isin(volume, classes).sum(axis=(1, 2)) for classes, _, _ in OUTLINES], axis=1)
 
 
-def _candidates(areas: list[np.ndarray], prediction: np.ndarray | None, truth: np.ndarray | None) -> Iterator[tuple[int, str]]:
+def _candidates(
+    areas: list[np.ndarray], prediction: np.ndarray | None, truth: np.ndarray | None
+) -> Iterator[tuple[int, str]]:
     """Slices worth showing, the most telling first. `areas`: of the truth, if there is one, then of the prediction."""
     for outline, what in ((2, "tumor"), (1, "cyst"), (0, "kidney")):
         for area, whose in zip(areas, ("", " predicted")):
@@ -132,7 +134,7 @@ def draw_overlay(
     spacing: tuple[float, float],  # mm between rows, columns
     title: str | None = None,
 ) -> None:
-    """Write a PNG of the panels side by side; with a title also captions and a legend, without it nothing but the slices."""
+    """Write a PNG of the panels side by side: with a title also captions and a legend, without it the slices alone."""
     sizes = np.array([panel.image.shape for panel in panels]) * spacing
     heights, widths = (sizes * PANEL_INCHES / sizes.max()).T
     gap, top, bottom = (0.06, 0.56, 0.34) if title else (0.0, 0.0, 0.0)
@@ -177,7 +179,9 @@ def _outline(axes: Axes, labels: np.ndarray | None, classes: tuple[int, ...], co
         return
     # With a border of nothing around it, an outline also closes along the edge of the picture.
     rows, columns = (np.arange(-1, size + 1) for size in inside.shape)
-    lines = axes.contour(columns, rows, np.pad(inside, 1), levels=[0.5], colors=color, linewidths=1.4, linestyles=[style])
+    lines = axes.contour(
+        columns, rows, np.pad(inside, 1), levels=[0.5], colors=color, linewidths=1.4, linestyles=[style]
+    )
     # A dark edge keeps the line in sight on bright tissue.
     lines.set_path_effects([Stroke(linewidth=2.4, foreground="#000000a0"), Normal()] if style == "solid" else [])
 

@@ -1,7 +1,7 @@
 """`kitsam report`: everything about an evaluation in one HTML file.
 
-The file needs nothing beside it and no network: style and pictures stand in it, so it can be mailed and kept. Results come
-first, then the cases that explain them, then how the decoders were trained, and last what it was all made with.
+The file needs nothing beside it and no network: style and pictures stand in it, so it can be mailed and kept. Results
+come first, then the cases that explain them, then how the decoders were trained, and last what it was all made with.
 """
 
 from html import escape
@@ -44,7 +44,9 @@ def page(metrics: Metrics, source: str) -> str:
 def _document(title: str, source: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title><style>{CSS}</style></head>\n"
-        f'<body><main><header><h1>{escape(title)}</h1><p class="soft">{escape(source)}</p></header>\n{body}</main></body></html>\n'
+        f'<body><main><header><h1>{escape(title)}</h1><p class="soft">{escape(source)}</p></header>\n'
+        f"{body}</main></body></html>\n"
     )

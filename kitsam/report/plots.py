@@ -1,7 +1,7 @@
 """The report's plots: Dice over cases, Dice by tumor volume, training curves.
 
-Each function returns a matplotlib figure of its own, without pyplot's global state, drawn for a light or a dark
-page on a transparent ground. They are as wide as a phone, so that a page need never shrink their text.
+Each function returns a matplotlib figure of its own, without pyplot's global state, drawn for a light or a dark page
+on a transparent ground. They are as wide as a phone, so that a page need never shrink their text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,9 @@ def dice_by_tumor_volume(scores: Mapping[str, CaseScores], theme: Theme) -> Figu
 def tumor_volumes(scores: Mapping[str, CaseScores], theme: Theme) -> Figure:
     """How much tumor was predicted against how much there is."""
     figure, (axes,) = _figure(theme, 1)
-    true, predicted = ([getattr(case, f"{side}_tumor_ml") for case in scores.values()] for side in ("true", "predicted"))
+    true, predicted = (
+        [getattr(case, f"{side}_tumor_ml") for case in scores.values()] for side in ("true", "predicted")
+    )
     axes.axline((1, 1), (10, 10), color=theme.ink, linewidth=0.8)
     _dots(axes, _shown(true), _shown(predicted), theme)
     axes.set(xlabel="true tumor volume, mL", ylabel="predicted, mL")

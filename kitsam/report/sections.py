@@ -57,14 +57,17 @@ PACKAGES = ("torch", "accelerate", "segment-anything", "numpy", "scipy", "nibabe
 def results(metrics: Metrics) -> str:
     """The summary, beside the paper's."""
     scores = metrics.scores
-    tiles = [tile(RESULT_LABELS[name], f"{value:.3f}", f"paper {PAPER[name]:.3f}") for name, value in summarize(scores).items()]
+    tiles = [
+        tile(RESULT_LABELS[name], f"{value:.3f}", f"paper {PAPER[name]:.3f}")
+        for name, value in summarize(scores).items()
+    ]
     rows = [
         [row.label, f"{row.mean:.3f}", f"{row.median:.3f}", f"{row.lowest:.3f}", row.paper_text or "–"]
         for row in result_rows(scores)
     ]
     note = (
-        f"Official KiTS23 metrics over {_count(len(scores), 'case')}. The paper's figures are those of TransferSAM on the "
-        "test cases of the KiTS23 challenge, which are not public: they are not the cases scored here."
+        f"Official KiTS23 metrics over {_count(len(scores), 'case')}. The paper's figures are those of TransferSAM on "
+        "the test cases of the KiTS23 challenge, which are not public: they are not the cases scored here."
     )
     return section(
         "Results",
@@ -91,7 +94,9 @@ def example_cases(metrics: Metrics) -> str:
     title = "Worst, median and best case"
     data, predictions = (metrics.settings.get(name) for name in ("data", "predictions"))
     if not data:
-        return section(title, paragraph("No pictures: metrics.json names no data set to take the scans from.", soft=True))
+        return section(
+            title, paragraph("No pictures: metrics.json names no data set to take the scans from.", soft=True)
+        )
     try:
         files = find_cases(Path(data), "data")
     except KitsamError as error:
@@ -178,7 +183,10 @@ def all_cases(metrics: Metrics) -> str:
     return section(
         "All cases",
         grid("columns", spread),
-        paragraph("Dice and surface Dice (kidney: with its masses) and true volumes, predicted ones in brackets; the worst case first.", soft=True),
+        paragraph(
+            "Dice and surface Dice (kidney: with its masses), volumes and in brackets predicted ones; worst first.",
+            soft=True,
+        ),
         card(table(["case", *CASE_COLUMNS.values(), "tumor, mL", "cyst, mL"], rows, cards=True)),
     )
 
@@ -188,8 +196,12 @@ def training(metrics: Metrics) -> str:
     logs, gone = _logs(metrics)
     shown = []
     for target, log in logs.items():
-        best = "no validation yet" if log.best is None else f"best validation Dice {log.best[1]:.3f} at step {log.best[0]}"
-        shown.append(plot(DECODERS[target], partial(plots.training_curve, log), f"{int(log.steps.max(initial=0))} steps, {best}"))
+        best = (
+            "no validation yet" if log.best is None else f"best validation Dice {log.best[1]:.3f} at step {log.best[0]}"
+        )
+        shown.append(
+            plot(DECODERS[target], partial(plots.training_curve, log), f"{int(log.steps.max(initial=0))} steps, {best}")
+        )
     return section("Training", grid("columns", shown), *(paragraph(line, soft=True) for line in gone))
 
 
@@ -228,7 +240,9 @@ def strata(metrics: Metrics) -> str:
     rows: list[list[Cell]] = []
     for stratum, count in counts.items():
         shares = [seen[stratum] / seen.total() for seen in drawn.values()]
-        rows.append([stratum.replace("_", " and "), f"{count:,}", Bar(count / max(sum(counts.values()), 1)), *map(Bar, shares)])
+        rows.append(
+            [stratum.replace("_", " and "), f"{count:,}", Bar(count / max(sum(counts.values()), 1)), *map(Bar, shares)]
+        )
     note = "Slices of the training cases by what they hold, and the shares in which each decoder was shown them."
     return section(title, paragraph(note, soft=True), card(table(head, rows, cards=True)))
 
@@ -239,8 +253,14 @@ def settings(metrics: Metrics) -> str:
     for target, run in (metrics.settings.get("runs") or {}).items():
         path = Path(run) / CONFIG_NAME
         if path.is_file():
-            configs.append(folded(f"{DECODERS.get(target, target)}: {path}", path.read_text(encoding="utf-8", errors="replace")))
-    versions = {"kitsam that scored": metrics.kitsam, "kitsam that wrote this": __version__, "python": platform.python_version()}
+            configs.append(
+                folded(f"{DECODERS.get(target, target)}: {path}", path.read_text(encoding="utf-8", errors="replace"))
+            )
+    versions = {
+        "kitsam that scored": metrics.kitsam,
+        "kitsam that wrote this": __version__,
+        "python": platform.python_version(),
+    }
     for package in PACKAGES:
         try:
             versions[package] = version(package)

@@ -68,7 +68,9 @@ def variants(anatomy) -> dict[str, np.ndarray]:
         "same": anatomy,
         "shifted": np.roll(anatomy, (1, 2, -1), (0, 1, 2)),
         "eroded": np.where(inner, anatomy, 0).astype(np.uint8),
-        "grown": np.where(anatomy == 0, ndimage.binary_dilation(anatomy > 0).astype(np.uint8), anatomy).astype(np.uint8),
+        "grown": np.where(anatomy == 0, ndimage.binary_dilation(anatomy > 0).astype(np.uint8), anatomy).astype(
+            np.uint8
+        ),
         "empty": np.zeros_like(anatomy),
         "no tumor": np.where(anatomy == 2, 1, anatomy).astype(np.uint8),
         "no cyst": np.where(anatomy == 3, 1, anatomy).astype(np.uint8),

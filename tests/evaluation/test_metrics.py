@@ -29,8 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning
 SPACING = (3.0, 0.75, 0.8)
 REAL_LABELS = Path(__file__).parents[2] / ".." / "shared" / "data" / "kits23_labels"
 VARIANTS = (
-    "same", "shifted", "eroded", "grown", "empty", "no tumor", "no cyst", "no mass", "tumor as cyst", "everything tumor",
-    "one voxel",
+    "same", "shifted", "eroded", "grown", "empty", "no tumor", "no cyst", "no mass", "tumor as cyst",
+    "everything tumor", "one voxel",
 )  # fmt: skip
 
 
@@ -91,7 +91,10 @@ def test_a_missing_prediction_scores_0_even_where_the_truth_is_empty(variants):
 
 @pytest.fixture
 def scores(variants):
-    return {f"case_{number:05d}": score_case(variants["same"], variants[name], SPACING) for number, name in enumerate(VARIANTS)}
+    return {
+        f"case_{number:05d}": score_case(variants["same"], variants[name], SPACING)
+        for number, name in enumerate(VARIANTS)
+    }
 
 
 def test_the_csv_is_the_official_one_with_the_average_last(scores, tmp_path):
@@ -107,8 +110,12 @@ def test_the_csv_is_the_official_one_with_the_average_last(scores, tmp_path):
 
 def test_the_summary_is_the_mean_of_the_averages(scores):
     average, summary = averages(scores), summarize(scores)
-    assert summary["Dice"] == pytest.approx((average["Dice_kidney"] + average["Dice_masses"] + average["Dice_tumor"]) / 3)
-    assert summary["surface_Dice"] == pytest.approx((average["SD_kidney"] + average["SD_masses"] + average["SD_tumor"]) / 3)
+    assert summary["Dice"] == pytest.approx(
+        (average["Dice_kidney"] + average["Dice_masses"] + average["Dice_tumor"]) / 3
+    )
+    assert summary["surface_Dice"] == pytest.approx(
+        (average["SD_kidney"] + average["SD_masses"] + average["SD_tumor"]) / 3
+    )
     assert summary["tumor_Dice"] == average["Dice_tumor"]
     assert summary["kidney_and_masses_Dice"] == average["Dice_kidney"]
     assert summary["masses_Dice"] == average["Dice_masses"]

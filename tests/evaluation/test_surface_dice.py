@@ -32,7 +32,9 @@ CORNERS = np.zeros((5, 5, 5), bool)
 CORNERS[0, 0, 0] = CORNERS[-1, -1, -1] = True
 
 
-@pytest.mark.parametrize("lookups", [module.LOOKUPS_PER_TRANSFORMED_VOXEL, 0, float("inf")], ids=["auto", "distance", "lookup"])
+@pytest.mark.parametrize(
+    "lookups", [module.LOOKUPS_PER_TRANSFORMED_VOXEL, 0, float("inf")], ids=["auto", "distance", "lookup"]
+)
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(pair=(VOXEL, VOXEL, (1.0, 1.0, 1.0), 0.0))
 @example(pair=(CORNERS, CORNERS[::-1], (5.0, 0.78, 0.78), 3.9))

@@ -42,10 +42,11 @@ def image(labels) -> np.ndarray:
     return (np.choose(labels, (-60, 160, 80, 10)) + noise).astype(np.float32)
 
 
-@pytest.fixture
-def evaluation(tmp_path, labels, image) -> Evaluation:
-    """Four cases, the better the lower their number; the last has no prediction."""
-    data, predictions, runs, shards = (tmp_path / name for name in ("data", "predictions", "runs", "shards"))
+@pytest.fixture(scope="session")
+def evaluation(tmp_path_factory, labels, image) -> Evaluation:
+    """Four cases, the better the lower their number; the last has no prediction. Not to be changed."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    data, predictions, runs, shards = (folder / name for name in ("data", "predictions", "runs", "shards"))
     scores = {}
     predictions.mkdir()
     for number in range(4):
@@ -72,13 +73,20 @@ def evaluation(tmp_path, labels, image) -> Evaluation:
         "shards": str(shards),
         "cascade": {"roi_threshold": 0.5},
     }
-    write_metrics(tmp_path / "results", scores, settings, {"case_<99>": "truncated & lost"})
-    return Evaluation(tmp_path / "results", settings, scores)
+    write_metrics(folder / "results", scores, settings, {"case_<99>": "truncated & lost"})
+    return Evaluation(folder / "results", settings, scores)
 
 
 def _log_line(number: int) -> str:
     step = number * 10
-    line = {"step": step, "loss": 1 / number, "dice_loss": 0.5, "cross_entropy": 0.2, "learning_rate": 5e-5, "slices_per_second": 9.0}
+    line = {
+        "step": step,
+        "loss": 1 / number,
+        "dice_loss": 0.5,
+        "cross_entropy": 0.2,
+        "learning_rate": 5e-5,
+        "slices_per_second": 9.0,
+    }
     text = json.dumps({**line, "drawn": {"kidney": 30, "tumor": 10}}) + "\n"
     if number % 6 == 0:
         text += json.dumps({"step": step, "val_dice": 0.9 - 1 / number, "val_dice_pooled": 0.8}) + "\n"

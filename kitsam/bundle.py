@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from kitsam import __version__
 from kitsam.cascade import AskedDecoder, Cascade
@@ -84,7 +84,7 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("kitsam", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise KitsamError(f"{path}: cannot be read as a bundle: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT_VERSION:

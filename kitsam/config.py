@@ -166,6 +166,8 @@ class TrainConfig:
     """slices a step, over all processes"""
     quotas: Literal["natural"] | dict[str, float] = "natural"
     """share of each stratum in a batch, such as {kidney: 1, tumor: 2}; natural: as in the data"""
+    shift: float = 0.05
+    """each slice of a batch is moved by up to this share of its side, in whole cells of the embedding, its kidneys staying on it"""
     init: Literal["auto", "checkpoint", "random"] = "auto"
     """the decoder's first weights: SAM's own, or drawn anew; auto: SAM's own where the encoder has a checkpoint"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -65,19 +65,19 @@ class Folders:
 def run(config: DemoConfig) -> int:
     began = time.monotonic()
     at = Folders(config.out)
-    _step("phantom", f"draw {CASES} abdomens", phantom.run, PhantomConfig(at.data, CASES, SIZE, SLICES))
-    _step("embed", "encode their slices", embedding.run, embed_config(at))
-    for target in TRAINING:
-        _step("train", f"train the {target} decoder", loop.run, train_config(at, target))
-    _step("evaluate", "label the validation cases", evaluator.run, evaluate_config(at))
-    _step("report", "write the report", page.run, ReportConfig(at.results))
-    say(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Open {at.results / 'report.html'}")
+    steps: list[tuple[str, Callable, object]] = [
+        (f"phantom: draw {CASES} abdomens", phantom.run, PhantomConfig(at.data, CASES, SIZE, SLICES)),
+        ("embed: encode their slices", embedding.run, embed_config(at)),
+        *((f"train: the {target} decoder", loop.train, train_config(at, target)) for target in TRAINING),
+        ("evaluate: label the validation cases", evaluator.run, evaluate_config(at)),
+        ("report: results, curves, overlays", page.run, ReportConfig(at.results)),
+    ]
+    for number, (title, stage, options) in enumerate(steps, 1):
+        say(f"\n{number}/{len(steps)} kitsam {title}")
+        if code := int(stage(options)):
+            return code
+    say(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Open {at.results / page.FILE_NAME}")
     return 0
-
-
-def _step(command: str, purpose: str, stage: Callable, config: object) -> None:
-    say(f"\nkitsam {command}: {purpose}")
-    stage(config)
 
 
 def embed_config(at: Folders) -> EmbedConfig:

@@ -100,10 +100,8 @@ def _check_settings(out: Path, earlier: dict[str, Any], settings: dict[str, Any]
 
 def _check_cases(out: Path, split: Split, files: dict[str, CaseFiles]) -> None:
     gone = [name for name in (*split.train, *split.val) if name not in files]
-    new = [name for name in files if name not in (*split.train, *split.val)]
-    if gone or new:
-        change = f"{gone[0]} is gone" if gone else f"{new[0]} is new"
-        raise OptionError(f"--data: the cases are not those {out} was begun with: {change}")
+    if gone:
+        raise OptionError(f"--data: {', '.join(gone)} of the shard set begun in {out} are no longer there")
 
 
 def _read_cases(

@@ -21,7 +21,15 @@ from kitsam.config import FingerprintConfig, LossConfig
 from kitsam.console import progress, say, warn
 from kitsam.errors import CaseError, OptionError
 from kitsam.files import complete_or_absent, write_text
-from kitsam.kits.case import CLASS_NAMES, CYST, KIDNEY, TUMOR, CaseFiles, find_cases, read_case
+from kitsam.kits.case import (
+    CLASS_NAMES,
+    CYST,
+    KIDNEY,
+    TUMOR,
+    CaseFiles,
+    find_cases,
+    read_case,
+)
 from kitsam.kits.strata import STRATA, negative_ratio, stratum_of
 
 READING_THREADS = min(4, os.cpu_count() or 1)  # unpacking gzip releases the interpreter

@@ -17,9 +17,24 @@ import numpy as np
 
 from kitsam import __version__
 from kitsam.errors import KitsamError
-from kitsam.evaluation.metrics import PAPER, RESULT_LABELS, CaseScores, Metrics, result_rows, summarize
+from kitsam.evaluation.metrics import (
+    PAPER,
+    RESULT_LABELS,
+    CaseScores,
+    Metrics,
+    result_rows,
+    summarize,
+)
 from kitsam.files import read_json
-from kitsam.kits.case import Case, CaseFiles, Volume, check_same_shape, find_cases, read_case, read_label
+from kitsam.kits.case import (
+    Case,
+    CaseFiles,
+    Volume,
+    check_same_shape,
+    find_cases,
+    read_case,
+    read_label,
+)
 from kitsam.kits.strata import STRATA
 from kitsam.report import plots
 from kitsam.report.markup import (

@@ -2,7 +2,11 @@
 
 The ROI decoder gets its fixed box on every slice; a lesion decoder a jittered box around each kidney, with a lesion or
 without, so that it learns to answer "nothing". The answer is drawn at the logits' resolution: a pixel's target is the share of
-it that the class covers. Boxes depend on (seed, step, key) alone, so that a resumed run asks the same questions.
+it that the class covers.
+
+A slice is moved about by whole cells of its embedding, which costs a copy and is exact but for the encoder's own sense of place.
+Without it a decoder that sees few lesions learns where they lay and not what they look like. Boxes and moves depend on
+(seed, step, key) alone, so that a resumed run asks the same questions.
 """
 
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from kitsam.config import PromptConfig, Target
@@ -22,6 +27,8 @@ from kitsam.sam.prompts import clip, enlarge, find_instances, jitter, roi_box
 from kitsam.seeds import generator
 from kitsam.shards.reader import Samples
 from kitsam.shards.sample import SampleRecord
+
+ROI_ERROR = 6.0  # mm by which a usable ROI decoder may miss a kidney's outline
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,19 @@ def pixel_size(record: SampleRecord, mask: np.ndarray) -> tuple[float, float]:
     return tuple(mm * native / stored for mm, native, stored in zip(record.spacing[1:], record.native_shape, mask.shape))
 
 
-def make_examples(samples: Samples, target: Target, config: PromptConfig, seed: int, step: int) -> Examples:
+def make_examples(
+    samples: Samples, target: Target, config: PromptConfig, seed: int, step: int, shift: float = 0.0
+) -> Examples:
+    """`shift`: largest move of a slice, as a share of its side. The embeddings of moved slices are moved in place."""
     grid = samples.embeddings.shape[-1]
-    questions = [
-        _questions(record, mask, target, config, grid, generator(seed, "boxes", step, record.key))
-        for record, mask in zip(samples.records, samples.masks)
-    ]
+    questions = []
+    for record, mask, embedding in zip(samples.records, samples.masks, samples.embeddings):
+        rng = generator(seed, "boxes", step, record.key)
+        asked = _questions(record, mask, target, config, grid, rng)
+        cells = _draw_move(mask, shift, grid, rng)
+        questions.append(_moved(*asked, cells))
+        if cells != (0, 0):
+            embedding.copy_(embedding.roll(cells, (1, 2)))
     counts = torch.tensor([len(boxes) for boxes, *_ in questions])
     boxes, targets, region = (torch.cat(parts) for parts in zip(*questions))
     return Examples(samples.embeddings, torch.repeat_interleave(torch.arange(len(counts)), counts), boxes, targets, region)
@@ -78,4 +92,39 @@ def _questions(record, mask, target, config, grid, rng) -> tuple[Tensor, Tensor,
     targets = F.interpolate(padded[None, None], (logits, logits), mode="area")[0]
     boxes = torch.from_numpy(boxes)
     region = inside_boxes(boxes * (logits / side), logits, logits).float()
+    if target != "roi":
+        region *= _near_roi(mask, pixel_size(record, mask), logits)
     return boxes * (grid * PATCH / side), targets.expand(len(boxes), -1, -1), region
+
+
+def _near_roi(mask: np.ndarray, pixel: tuple[float, float], logits: int) -> Tensor:
+    """(4G, 4G): 1 on the ROI and a little around it. Lesions are looked for nowhere else, so nothing else is taught."""
+    height, width = mask.shape
+    reach = [2 * round(ROI_ERROR / mm) + 1 for mm in pixel]
+    near = ndimage.maximum_filter((mask > 0).astype(np.float32), size=reach, mode="constant")
+    side = max(height, width)
+    padded = F.pad(torch.from_numpy(near), (0, side - width, 0, side - height))
+    return F.interpolate(padded[None, None], (logits, logits), mode="nearest-exact")[0, 0]
+
+
+def _draw_move(mask: np.ndarray, shift: float, grid: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Cells to move down and to the right, such that what is labelled stays on the slice."""
+    if not shift:
+        return 0, 0
+    side = max(mask.shape)
+    moves = []
+    for axis, length in enumerate(mask.shape):
+        labelled = np.flatnonzero(mask.any(axis=1 - axis))
+        first, last = (labelled[0], labelled[-1] + 1) if len(labelled) else (0, length)
+        room = int(first * grid / side), int((length - last) * grid / side)
+        farthest = round(shift * grid)
+        moves.append(int(rng.integers(-min(farthest, room[0]), min(farthest, room[1]), endpoint=True)))
+    return moves[0], moves[1]
+
+
+def _moved(boxes: Tensor, targets: Tensor, region: Tensor, cells: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (p, 4), targets and regions (p, 4G, 4G) moved by whole cells down and to the right."""
+    down, right = cells
+    logits = down * LOGITS_PER_CELL, right * LOGITS_PER_CELL
+    moved = boxes + torch.tensor([right, down, right, down]) * PATCH
+    return moved, targets.roll(logits, (1, 2)), region.roll(logits, (1, 2))

@@ -49,6 +49,12 @@ NONFINITE = "nonfinite.json"
 
 
 def run(config: TrainConfig) -> int:
+    train(config)
+    return 0
+
+
+def train(config: TrainConfig) -> bool:
+    """Train to the end, or on from the last checkpoint. Returns whether a signal stopped it before."""
     _check(config)
     accelerator = _accelerator(config)
     shards = ShardSet(config.shards)
@@ -62,7 +68,7 @@ def run(config: TrainConfig) -> int:
     state = load_last_checkpoint(accelerator, config.out)
     if state.finished:
         say(f"The run is finished: step {state.step}, best Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
-        return 0
+        return False
     _start_log(accelerator, config, shards, state)
     stopped = _train(accelerator, model, optimizer, shards, order, config, state)
     accelerator.end_training()
@@ -70,7 +76,7 @@ def run(config: TrainConfig) -> int:
         say(f"Stopped by a signal after step {state.step}, all saved: the same command goes on from there")
     else:
         say(f"Best validation Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
-    return 0
+    return stopped
 
 
 def _check(config: TrainConfig) -> None:
@@ -139,7 +145,7 @@ def _train(
 
     def examples(step: int) -> Examples:
         samples = shards.read(order.rank_batch(step, rank, ranks))
-        return make_examples(samples, config.target, config.prompt, config.seed, step)
+        return make_examples(samples, config.target, config.prompt, config.seed, step, config.shift)
 
     with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick:
         for step, batch in enumerate(ahead(examples, state.step, config.steps), state.step):
@@ -167,14 +173,14 @@ def _train(
 
 
 def _step(accelerator, model, optimizer, batch: Examples, step: int, positive_weight: float, config: TrainConfig) -> Tensor:
-    """One optimizer step. Returns this process's sums of loss, Dice loss and cross-entropy over the global batch's boxes: (3,)."""
+    """One optimizer step. Returns this process's share of the global batch's loss, Dice loss and cross-entropy: (3,)."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optimizer)
     with accelerator.autocast():
         logits = model(batch.embeddings, batch.slice_of_box, batch.boxes)
-    dice, cross_entropy = box_losses(logits, batch.targets, batch.region, positive_weight)
-    boxes = accelerator.reduce(torch.tensor(float(len(logits)), device=logits.device), "sum")
-    parts = torch.stack([dice.sum(), cross_entropy.sum()]) / boxes
+    dice, cross_entropy, positive = box_losses(logits, batch.targets, batch.region, positive_weight)
+    counts = torch.stack([positive.sum(), torch.ones_like(positive).sum()])
+    parts = torch.stack([dice.sum(), cross_entropy.sum()]) / accelerator.reduce(counts, "sum").clamp(min=1)
     loss = config.loss.dice * parts[0] + config.loss.cross_entropy * parts[1]
     # Gradients are averaged over the processes; the loss is a sum over them.
     accelerator.backward(loss * accelerator.num_processes)

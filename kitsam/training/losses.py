@@ -1,7 +1,8 @@
 """Weighted Dice and cross-entropy, box by box.
 
-Both are means over the box's own region, so that a small kidney counts as much as a large one, and sums over boxes are
-divided by the number of boxes in the global batch: the loss does not depend on how boxes fall to processes.
+Both look at the box's own region, so that a small kidney counts as much as a large one. Cross-entropy is averaged over
+all boxes of the global batch, Dice over those that hold the class: on an empty box Dice says the same of one wrong pixel as of a
+thousand, and drives a decoder to answer "nothing" everywhere.
 """
 
 from typing import NamedTuple
@@ -9,17 +10,20 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-SMOOTHING = 1.0  # pixels of the logits; makes "nothing" a right answer of loss zero where nothing is
+SMOOTHING = 1.0  # pixels of the logits; keeps a class of less than a pixel from ruling a batch
 
 
 class BoxLosses(NamedTuple):
-    dice: Tensor  # (P,)
+    dice: Tensor  # (P,), 0 where the box does not hold the class
     cross_entropy: Tensor  # (P,)
+    positive: Tensor  # (P,) float: 1 where the box holds the class
 
 
 def box_losses(logits: Tensor, targets: Tensor, region: Tensor, positive_weight: float) -> BoxLosses:
     """All (P, L, L): logits, targets in 0..1, region 0 or 1. `positive_weight` weighs positive pixels in the cross-entropy."""
-    return BoxLosses(_dice(logits, targets, region), _cross_entropy(logits, targets, region, positive_weight))
+    positive = ((targets * region).sum((1, 2)) > 0).float()
+    dice = _dice(logits, targets, region) * positive
+    return BoxLosses(dice, _cross_entropy(logits, targets, region, positive_weight), positive)
 
 
 def _dice(logits: Tensor, targets: Tensor, region: Tensor) -> Tensor:

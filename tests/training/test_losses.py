@@ -18,6 +18,13 @@ def test_a_sure_and_right_answer_costs_nothing():
         assert losses.dice.item() == pytest.approx(0, abs=1e-6) and losses.cross_entropy.item() == pytest.approx(0, abs=1e-6)
 
 
+def test_dice_is_asked_of_boxes_that_hold_the_class_only():
+    targets = torch.cat([corner(), torch.zeros(1, 4, 4)])
+    losses = box_losses(torch.zeros(2, 4, 4), targets, EVERYWHERE.expand(2, -1, -1), 1.0)
+    assert losses.positive.tolist() == [1, 0] and losses.dice[0] > 0 and losses.dice[1] == 0
+    assert losses.cross_entropy[1] > 0.5
+
+
 def test_by_hand():
     losses = box_losses(torch.zeros(1, 4, 4), corner(), EVERYWHERE, 1.0)
     # 16 pixels of probability 1/2, 4 of them positive.
@@ -53,5 +60,5 @@ def test_boxes_do_not_mix():
 def test_an_empty_region_costs_nothing_and_breaks_nothing():
     logits = torch.randn(1, 4, 4, requires_grad=True)
     losses = box_losses(logits, corner(), torch.zeros(1, 4, 4), 2.0)
-    sum(losses).sum().backward()
+    (losses.dice + losses.cross_entropy).sum().backward()
     assert losses.dice.item() == losses.cross_entropy.item() == 0 and logits.grad.isfinite().all()

@@ -17,6 +17,7 @@ from kitsam.config import (
     EncoderConfig,
     EvaluateConfig,
     InputConfig,
+    LossConfig,
     OptimizerConfig,
     PhantomConfig,
     ReportConfig,
@@ -33,10 +34,11 @@ from kitsam.training import loop
 
 CASES, SIZE, SLICES = 12, 256, 40
 ENCODER = EncoderConfig(name="tiny", input_size=256)
+ROI_SHIFT, LESION_SHIFT = 0.05, 0.2  # shares of a slice's side
 TRAINING = {
-    "roi": (250, {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1}),
-    "tumor": (150, {"kidney": 1, "tumor": 2, "tumor_cyst": 1}),
-    "cyst": (100, {"kidney": 1, "tumor": 1, "cyst": 2, "tumor_cyst": 1}),
+    "roi": (250, ROI_SHIFT, {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1}),
+    "tumor": (200, LESION_SHIFT, {"kidney": 2, "tumor": 3, "tumor_cyst": 1}),
+    "cyst": (120, LESION_SHIFT, {"kidney": 2, "tumor": 1, "cyst": 2, "tumor_cyst": 1}),
 }
 
 
@@ -82,12 +84,12 @@ def run(config: DemoConfig) -> int:
 
 def embed_config(at: Folders) -> EmbedConfig:
     return EmbedConfig(
-        at.data, at.shards, ENCODER, InputConfig(channels="adjacent"), ViewsConfig(count=2), val_fraction=0.25, batch_size=8
+        at.data, at.shards, ENCODER, InputConfig(channels="windows"), ViewsConfig(count=2), val_fraction=0.25, batch_size=8
     )
 
 
 def train_config(at: Folders, target: Target) -> TrainConfig:
-    steps, quotas = TRAINING[target]
+    steps, shift, quotas = TRAINING[target]
     return TrainConfig(
         target=target,
         shards=at.shards,
@@ -95,9 +97,11 @@ def train_config(at: Folders, target: Target) -> TrainConfig:
         steps=steps,
         batch_size=12,
         quotas=quotas,
-        optimizer=OptimizerConfig(peak_rate=5e-4, warmup_steps=20),
-        validation=ValidationConfig(every=50),
-        checkpoint_every=50,
+        shift=shift,
+        optimizer=OptimizerConfig(peak_rate=1e-3, warmup_steps=20),
+        loss=LossConfig(balance=0.25),
+        validation=ValidationConfig(every=60, select="dice_pooled" if target == "cyst" else "dice"),
+        checkpoint_every=60,
     )
 
 

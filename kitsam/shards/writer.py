@@ -10,7 +10,7 @@ import tarfile
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class ShardIndex:
     samples: tuple[SampleEntry, ...]
 
 
+@final
 class ShardWriter(AbstractContextManager):
     """Write one shard. Leaving the block by an error leaves no trace of it; else `index` tells what was written."""
 

@@ -70,3 +70,30 @@ def test_lesion_decoders_see_no_slice_without_kidney():
 def test_pixels_of_a_reduced_mask_are_larger():
     record = SampleRecord("a", 0, 0, "kidney", (0, 0, 0, 0), (512, 1024), (3.0, 0.5, 0.5), ((1, 0, 0), (0, 1, 0)))
     assert pixel_size(record, np.zeros((256, 512), np.uint8)) == (1.0, 1.0)
+
+
+def test_a_lesion_decoder_is_taught_near_the_roi_only(two_kidneys):
+    corner = np.zeros((64, 64), np.uint8)
+    corner[20:60, 20:24] = 1
+    corner[56:60, 20:60] = 1
+    region = make_examples(samples(corner), "tumor", PromptConfig(margin=0, jitter=0), 0, 0).region[0]
+    assert region[6, 5] and region[14, 13] and not region[6, 13]
+
+
+@pytest.mark.parametrize("target", ["roi", "tumor"])
+def test_a_moved_slice_keeps_boxes_targets_and_embedding_together(two_kidneys, target):
+    marked = samples(two_kidneys)
+    marked.embeddings[0, 0] = torch.arange(GRID * GRID).view(GRID, GRID)
+    config = PromptConfig(jitter=0.0)
+    still = make_examples(marked, target, config, 0, 0)
+    before = still.embeddings.clone()
+    moves = set()
+    for step in range(20):
+        moved = make_examples(Samples(marked.records, before.clone(), marked.masks), target, config, 0, step, shift=0.5)
+        right, down = ((moved.boxes - still.boxes)[0, :2] / 16).round().int().tolist()
+        moves.add((right, down))
+        assert torch.equal(moved.embeddings, before.roll((down, right), (2, 3)))
+        assert torch.equal(moved.targets, still.targets.roll((4 * down, 4 * right), (1, 2)))
+        assert moved.targets.sum() == still.targets.sum() and torch.equal(moved.region.roll((-4 * down, -4 * right), (1, 2)), still.region)
+    # The kidneys reach from row 20 to 40 and from column 4 to 60 of 64: there is room for a cell up and down only.
+    assert moves == {(0, -1), (0, 0), (0, 1)}

@@ -120,6 +120,8 @@ class LossConfig:
     """weight of the cross-entropy"""
     balance: float = 0.5
     """exponent on the data's negative:positive ratio that weighs positive pixels; 0: all alike, 1: both classes weigh the same"""
+    lesion: float = 3.0
+    """how much a pixel of a tumor or cyst counts for the ROI decoder, which misses them more easily than kidney"""
 
 
 @dataclass

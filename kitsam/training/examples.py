@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from kitsam.config import PromptConfig, Target
-from kitsam.kits.case import CYST, TUMOR
+from kitsam.kits.case import CYST, KIDNEY, TUMOR
 from kitsam.kits.strata import STRATA
 from kitsam.sam.decoder import LOGITS_PER_CELL
 from kitsam.sam.encoder import PATCH
@@ -29,6 +29,7 @@ from kitsam.shards.reader import Samples
 from kitsam.shards.sample import SampleRecord
 
 ROI_ERROR = 6.0  # mm by which a usable ROI decoder may miss a kidney's outline
+FAR_WEIGHT = 0.2  # of a pixel in the box farther from the ROI than that
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Examples:
     slice_of_box: Tensor  # (P,) int64, rows of `embeddings`
     boxes: Tensor  # (P, 4) float32, input pixels
     targets: Tensor  # (P, 4G, 4G) float32 in 0..1
-    region: Tensor  # (P, 4G, 4G) float32, 1 where the answer counts
+    region: Tensor  # (P, 4G, 4G) float32, how much the answer counts: 0 outside the box, 1 where it matters most
 
     def to(self, device: torch.device) -> "Examples":
         return Examples(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
@@ -61,14 +62,21 @@ def pixel_size(record: SampleRecord, mask: np.ndarray) -> tuple[float, float]:
 
 
 def make_examples(
-    samples: Samples, target: Target, config: PromptConfig, seed: int, step: int, shift: float = 0.0
+    samples: Samples,
+    target: Target,
+    config: PromptConfig,
+    seed: int,
+    step: int,
+    shift: float = 0.0,
+    lesion_weight: float = 1.0,
 ) -> Examples:
-    """`shift`: largest move of a slice, as a share of its side. The embeddings of moved slices are moved in place."""
+    """`shift`: largest move of a slice, as a share of its side; the embeddings of moved slices are moved in place.
+    `lesion_weight`: how much a lesion's pixel counts for the ROI decoder."""
     grid = samples.embeddings.shape[-1]
     questions = []
     for record, mask, embedding in zip(samples.records, samples.masks, samples.embeddings):
         rng = generator(seed, "boxes", step, record.key)
-        asked = _questions(record, mask, target, config, grid, rng)
+        asked = _questions(record, mask, target, config, grid, lesion_weight, rng)
         cells = _draw_move(mask, shift, grid, rng)
         questions.append(_moved(*asked, cells))
         if cells != (0, 0):
@@ -78,7 +86,7 @@ def make_examples(
     return Examples(samples.embeddings, torch.repeat_interleave(torch.arange(len(counts)), counts), boxes, targets, region)
 
 
-def _questions(record, mask, target, config, grid, rng) -> tuple[Tensor, Tensor, Tensor]:
+def _questions(record, mask, target, config, grid, lesion_weight, rng) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes in input pixels (p, 4), targets and regions (p, 4G, 4G) of one slice."""
     height, width = mask.shape
     if target == "roi":
@@ -87,24 +95,29 @@ def _questions(record, mask, target, config, grid, rng) -> tuple[Tensor, Tensor,
         tight = find_instances((mask > 0)[None], pixel_size(record, mask), config).boxes
         boxes = clip(jitter(enlarge(tight, config.margin), config.jitter, rng), height, width)
     side, logits = max(height, width), LOGITS_PER_CELL * grid
-    answer = torch.from_numpy(target_mask(mask, target).astype(np.float32))
-    padded = F.pad(answer, (0, side - width, 0, side - height))
-    targets = F.interpolate(padded[None, None], (logits, logits), mode="area")[0]
     boxes = torch.from_numpy(boxes)
     region = inside_boxes(boxes * (logits / side), logits, logits).float()
-    if target != "roi":
+    if target == "roi":
+        region *= 1 + (lesion_weight - 1) * _share(mask > KIDNEY, logits)
+    else:
         region *= _near_roi(mask, pixel_size(record, mask), logits)
+    targets = _share(target_mask(mask, target), logits)
     return boxes * (grid * PATCH / side), targets.expand(len(boxes), -1, -1), region
 
 
-def _near_roi(mask: np.ndarray, pixel: tuple[float, float], logits: int) -> Tensor:
-    """(4G, 4G): 1 on the ROI and a little around it. Lesions are looked for nowhere else, so nothing else is taught."""
+def _share(mask: np.ndarray, logits: int) -> Tensor:
+    """(h, w) bool -> (4G, 4G) in 0..1: how much of each pixel of the padded square the mask covers."""
     height, width = mask.shape
-    reach = [2 * round(ROI_ERROR / mm) + 1 for mm in pixel]
-    near = ndimage.maximum_filter((mask > 0).astype(np.float32), size=reach, mode="constant")
     side = max(height, width)
-    padded = F.pad(torch.from_numpy(near), (0, side - width, 0, side - height))
-    return F.interpolate(padded[None, None], (logits, logits), mode="nearest-exact")[0, 0]
+    padded = F.pad(torch.from_numpy(mask.astype(np.float32)), (0, side - width, 0, side - height))
+    return F.interpolate(padded[None, None], (logits, logits), mode="area")[0, 0]
+
+
+def _near_roi(mask: np.ndarray, pixel: tuple[float, float], logits: int) -> Tensor:
+    """(4G, 4G): 1 on the ROI and a little around it, less farther away, where only a wrong ROI lets a lesion be looked for."""
+    reach = [2 * round(ROI_ERROR / mm) + 1 for mm in pixel]
+    near = ndimage.maximum_filter(mask > 0, size=reach, mode="constant")
+    return FAR_WEIGHT + (1 - FAR_WEIGHT) * _share(near, logits)
 
 
 def _draw_move(mask: np.ndarray, shift: float, grid: int, rng: np.random.Generator) -> tuple[int, int]:

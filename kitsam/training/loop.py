@@ -145,7 +145,9 @@ def _train(
 
     def examples(step: int) -> Examples:
         samples = shards.read(order.rank_batch(step, rank, ranks))
-        return make_examples(samples, config.target, config.prompt, config.seed, step, config.shift)
+        return make_examples(
+            samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
+        )
 
     with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick:
         for step, batch in enumerate(ahead(examples, state.step, config.steps), state.step):

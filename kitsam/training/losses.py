@@ -20,7 +20,7 @@ class BoxLosses(NamedTuple):
 
 
 def box_losses(logits: Tensor, targets: Tensor, region: Tensor, positive_weight: float) -> BoxLosses:
-    """All (P, L, L): logits, targets in 0..1, region 0 or 1. `positive_weight` weighs positive pixels in the cross-entropy."""
+    """All (P, L, L): logits, targets in 0..1, region 0..1 says how much a pixel counts. `positive_weight` weighs positive pixels in the cross-entropy."""
     positive = ((targets * region).sum((1, 2)) > 0).float()
     dice = _dice(logits, targets, region) * positive
     return BoxLosses(dice, _cross_entropy(logits, targets, region, positive_weight), positive)

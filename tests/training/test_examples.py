@@ -5,7 +5,7 @@ import torch
 from kitsam.config import PromptConfig
 from kitsam.shards.reader import Samples
 from kitsam.shards.sample import SampleRecord
-from kitsam.training.examples import make_examples, pixel_size, strata_for
+from kitsam.training.examples import FAR_WEIGHT, make_examples, pixel_size, strata_for
 
 GRID = 4  # logits 16 a side, input 64
 
@@ -72,12 +72,20 @@ def test_pixels_of_a_reduced_mask_are_larger():
     assert pixel_size(record, np.zeros((256, 512), np.uint8)) == (1.0, 1.0)
 
 
-def test_a_lesion_decoder_is_taught_near_the_roi_only(two_kidneys):
+def test_what_lies_far_from_the_roi_counts_less_for_a_lesion_decoder():
     corner = np.zeros((64, 64), np.uint8)
     corner[20:60, 20:24] = 1
     corner[56:60, 20:60] = 1
     region = make_examples(samples(corner), "tumor", PromptConfig(margin=0, jitter=0), 0, 0).region[0]
-    assert region[6, 5] and region[14, 13] and not region[6, 13]
+    assert region[6, 5] == region[14, 13] == 1 and region[6, 13] == FAR_WEIGHT and region[0, 0] == 0
+
+
+def test_lesions_count_more_for_the_roi_decoder_as_asked(two_kidneys):
+    plain, weighed = (
+        make_examples(samples(two_kidneys), "roi", PromptConfig(), 0, 0, lesion_weight=weight) for weight in (1.0, 3.0)
+    )
+    assert plain.region.eq(1).all() and torch.equal(plain.targets, weighed.targets)
+    assert weighed.region[0, 6, 2] == 3 and weighed.region[0, 12, 2] == 1 and weighed.region[0, 0, 0] == 1
 
 
 @pytest.mark.parametrize("target", ["roi", "tumor"])

@@ -172,6 +172,8 @@ class TrainConfig:
     """each slice of a batch is moved by up to this share of its side, in whole cells of the embedding, its kidneys staying on it"""
     init: Literal["auto", "checkpoint", "random"] = "auto"
     """the decoder's first weights: SAM's own, or drawn anew; auto: SAM's own where the encoder has a checkpoint"""
+    start_from: Path | None = None
+    """run of the ROI decoder whose weights a lesion decoder starts from, instead of `init`: worth it where steps are few"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)

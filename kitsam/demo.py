@@ -32,13 +32,13 @@ from kitsam.kits import phantom
 from kitsam.report import page
 from kitsam.training import loop
 
-CASES, SIZE, SLICES = 12, 256, 40
+CASES, SIZE, SLICES = 24, 256, 40
 ENCODER = EncoderConfig(name="tiny", input_size=256)
 ROI_SHIFT, LESION_SHIFT = 0.05, 0.2  # shares of a slice's side
 TRAINING = {
-    "roi": (250, ROI_SHIFT, {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1}),
-    "tumor": (200, LESION_SHIFT, {"kidney": 2, "tumor": 3, "tumor_cyst": 1}),
-    "cyst": (120, LESION_SHIFT, {"kidney": 2, "tumor": 1, "cyst": 2, "tumor_cyst": 1}),
+    "roi": (420, ROI_SHIFT, {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1}),
+    "tumor": (180, LESION_SHIFT, {"kidney": 2, "tumor": 3, "tumor_cyst": 1}),
+    "cyst": (100, LESION_SHIFT, {"kidney": 2, "tumor": 1, "cyst": 2, "tumor_cyst": 1}),
 }
 
 
@@ -84,7 +84,7 @@ def run(config: DemoConfig) -> int:
 
 def embed_config(at: Folders) -> EmbedConfig:
     return EmbedConfig(
-        at.data, at.shards, ENCODER, InputConfig(channels="windows"), ViewsConfig(count=2), val_fraction=0.25, batch_size=8
+        at.data, at.shards, ENCODER, InputConfig(channels="windows"), ViewsConfig(count=1), val_fraction=0.2, batch_size=8
     )
 
 
@@ -98,6 +98,7 @@ def train_config(at: Folders, target: Target) -> TrainConfig:
         batch_size=12,
         quotas=quotas,
         shift=shift,
+        start_from=None if target == "roi" else at.run("roi"),
         optimizer=OptimizerConfig(peak_rate=1e-3, warmup_steps=20),
         loss=LossConfig(balance=0.25),
         validation=ValidationConfig(every=60, select="dice_pooled" if target == "cyst" else "dice"),

@@ -125,16 +125,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise KitsamError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
-def load_run(run: Path, target: Target) -> TrainedDecoder:
+def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
     """Raises `OptionError` naming the option when `run` is no run of that target or has no decoder yet."""
+    option = option or target
     if not (run / CONFIG).is_file() or not (run / SHARD_SET).is_file():
-        raise OptionError(f"--{target}: no run in {run}: no {CONFIG}")
+        raise OptionError(f"--{option}: no run in {run}: no {CONFIG}")
     config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     if config["target"] != target:
-        raise OptionError(f"--{target}: {run} is a run of the {config['target']} decoder")
+        raise OptionError(f"--{option}: {run} is a run of the {config['target']} decoder")
     path = run / DECODER
     if not path.is_file():
-        raise OptionError(f"--{target}: {run} has no {DECODER} yet: the run was never validated")
+        raise OptionError(f"--{option}: {run} has no {DECODER} yet: the run was never validated")
     shard_set = read_json(run / SHARD_SET)
     decoder = decoder_from(load_tensors(path), shard_set["grid"], str(path)).eval()
     return TrainedDecoder(target, decoder, prompt_from(config["prompt"]), shard_set["signature"], path, shard_set["grid"])

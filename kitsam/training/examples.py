@@ -29,7 +29,7 @@ from kitsam.shards.reader import Samples
 from kitsam.shards.sample import SampleRecord
 
 ROI_ERROR = 6.0  # mm by which a usable ROI decoder may miss a kidney's outline
-FAR_WEIGHT = 0.2  # of a pixel in the box farther from the ROI than that
+FAR_WEIGHT = 0.5  # of a pixel in the box farther from the ROI than that
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,14 @@ from kitsam.kits.strata import negative_ratio
 from kitsam.processes import use_bfloat16, use_cpu
 from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
 from kitsam.seeds import derive
+from kitsam.shards.manifest import check_signature
 from kitsam.shards.reader import ShardSet, ahead
 from kitsam.shards.stream import SampleOrder
 from kitsam.training.checkpoint import (
     DECODER,
     Progress,
     load_last_checkpoint,
+    load_run,
     load_tensors,
     open_run,
     save_checkpoint,
@@ -102,7 +104,11 @@ def _accelerator(config: TrainConfig) -> Accelerator:
 
 
 def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
-    """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one."""
+    """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one, or the ROI decoder."""
+    if config.start_from:
+        start = load_run(config.start_from, "roi", "start_from")
+        check_signature(start.signature, shards.manifest.signature, start.path, config.shards)
+        return start.decoder
     path = config.shards / INITIAL_DECODER
     if config.init == "checkpoint" and not path.exists():
         raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")

@@ -141,6 +141,17 @@ def test_two_processes_train_to_the_same_decoder(shards, runs, tmp_path):
     assert all(torch.allclose(first[name], second[name], atol=2e-3) for name in first)
 
 
+def test_a_lesion_decoder_can_start_from_the_roi_decoder(shards, runs, tmp_path):
+    from kitsam.config import OptimizerConfig
+
+    still = OptimizerConfig(peak_rate=0.0, warmup_steps=0)
+    config = train_config("tumor", shards, tmp_path / "run", steps=1, optimizer=still, start_from=runs["roi"])
+    loop.run(config)
+    assert same(weights(tmp_path / "run"), weights(runs["roi"]))
+    with pytest.raises(OptionError, match="--start_from: .* is a run of the cyst decoder"):
+        loop.run(train_config("tumor", shards, tmp_path / "other", start_from=runs["cyst"]))
+
+
 def test_a_finished_run_says_so_and_does_nothing(runs, shards, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(runs["roi"], run)

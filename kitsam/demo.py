@@ -7,7 +7,7 @@ SAM can do.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kitsam import embedding
@@ -24,7 +24,6 @@ from kitsam.config import (
     Target,
     TrainConfig,
     ValidationConfig,
-    ViewsConfig,
 )
 from kitsam.console import say
 from kitsam.evaluation import evaluator
@@ -32,13 +31,13 @@ from kitsam.kits import phantom
 from kitsam.report import page
 from kitsam.training import loop
 
-CASES, SIZE, SLICES = 24, 256, 40
-ENCODER = EncoderConfig(name="tiny", input_size=256)
-ROI_SHIFT, LESION_SHIFT = 0.05, 0.2  # shares of a slice's side
-TRAINING = {
-    "roi": (420, ROI_SHIFT, {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1}),
-    "tumor": (180, LESION_SHIFT, {"kidney": 2, "tumor": 3, "tumor_cyst": 1}),
-    "cyst": (100, LESION_SHIFT, {"kidney": 2, "tumor": 1, "cyst": 2, "tumor_cyst": 1}),
+CASES, SIZE, SLICES = 20, 256, 40
+# Each cell of the embedding covers 11 x 11 pixels of a slice: with 16 x 16 most tumors are missed.
+ENCODER = EncoderConfig(name="tiny", input_size=384)
+QUOTAS = {
+    "roi": {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1},
+    "tumor": {"kidney": 2, "tumor": 3, "tumor_cyst": 1},
+    "cyst": {"kidney": 2, "tumor": 1, "cyst": 2, "tumor_cyst": 1},
 }
 
 
@@ -70,7 +69,7 @@ def run(config: DemoConfig) -> int:
     steps: list[tuple[str, Callable, object]] = [
         (f"phantom: draw {CASES} abdomens", phantom.run, PhantomConfig(at.data, CASES, SIZE, SLICES)),
         ("embed: encode their slices", embedding.run, embed_config(at)),
-        *((f"train: the {target} decoder", loop.train, train_config(at, target)) for target in TRAINING),
+        *((f"train: the {target} decoder", loop.train, train_config(at, target)) for target in QUOTAS),
         ("evaluate: label the validation cases", evaluator.run, evaluate_config(at)),
         ("report: results, curves, overlays", page.run, ReportConfig(at.results)),
     ]
@@ -83,26 +82,28 @@ def run(config: DemoConfig) -> int:
 
 
 def embed_config(at: Folders) -> EmbedConfig:
-    return EmbedConfig(
-        at.data, at.shards, ENCODER, InputConfig(channels="windows"), ViewsConfig(count=1), val_fraction=0.2, batch_size=8
-    )
+    return EmbedConfig(at.data, at.shards, ENCODER, InputConfig(channels="windows"), val_fraction=0.2, batch_size=8)
 
 
 def train_config(at: Folders, target: Target) -> TrainConfig:
-    steps, shift, quotas = TRAINING[target]
-    return TrainConfig(
-        target=target,
-        shards=at.shards,
-        out=at.run(target),
-        steps=steps,
-        batch_size=12,
-        quotas=quotas,
-        shift=shift,
-        start_from=None if target == "roi" else at.run("roi"),
-        optimizer=OptimizerConfig(peak_rate=1e-3, warmup_steps=20),
-        loss=LossConfig(balance=0.25),
-        validation=ValidationConfig(every=60, select="dice_pooled" if target == "cyst" else "dice"),
-        checkpoint_every=60,
+    common = TrainConfig(target, at.shards, at.run(target), batch_size=12, quotas=QUOTAS[target], loss=LossConfig(balance=0.25))
+    if target == "roi":
+        return replace(
+            common,
+            steps=400,
+            shift=0.05,
+            optimizer=OptimizerConfig(peak_rate=1e-3, warmup_steps=20),
+            validation=ValidationConfig(every=100),
+            checkpoint_every=100,
+        )
+    return replace(
+        common,
+        steps=80 if target == "tumor" else 60,
+        shift=0.2,
+        start_from=at.run("roi"),
+        optimizer=OptimizerConfig(peak_rate=5e-4, warmup_steps=20),
+        validation=ValidationConfig(every=20, select="dice_pooled" if target == "cyst" else "dice"),
+        checkpoint_every=20,
     )
 
 

@@ -118,7 +118,7 @@ def _read(descriptor: int, offset: int, size: int, path: Path) -> bytes:
 
 def ahead(make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
     """Yield make(first) ... make(last - 1), each made before it is asked for."""
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
         waiting = [thread.submit(make, step) for step in range(first, min(first + BATCHES_AHEAD, last))]
         for step in range(first, last):
             ready = waiting.pop(0)

@@ -120,7 +120,7 @@ def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
 def _optimizer(decoder: BoxDecoder, config: TrainConfig) -> torch.optim.AdamW:
     trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     options = config.optimizer
-    return torch.optim.AdamW(trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay)
+    return torch.optim.AdamW(trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay, fused=True)
 
 
 def _start_log(accelerator: Accelerator, config: TrainConfig, shards: ShardSet, state: Progress) -> None:

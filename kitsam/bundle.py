@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from kitsam import __version__
 from kitsam.cascade import AskedDecoder, Cascade
 from kitsam.config import BundleConfig, CascadeConfig, EncoderConfig, InputConfig
 from kitsam.console import say
 from kitsam.errors import KitsamError, OptionError
-from kitsam.files import complete_or_absent
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.shards.manifest import check_signature
+from kitsam.tensors import write_tensors
 from kitsam.training.checkpoint import TrainedDecoder, load_run, prompt_from
 
 FORMAT_VERSION = 1
@@ -71,8 +71,7 @@ def run(config: BundleConfig) -> int:
         "prompts": {target: asdict(trained.prompt) for target, trained in runs.items()},
         "cascade": asdict(config.cascade),
     }
-    with complete_or_absent(config.out) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"kitsam": json.dumps(header)})
+    write_tensors(config.out, tensors, {"kitsam": json.dumps(header)})
     say(f"{' + '.join(['encoder', *runs])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
     return 0
 

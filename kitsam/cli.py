@@ -102,7 +102,7 @@ def _parse(name: str, arguments: list[str]) -> Any:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     dataclass = getattr(import_module("kitsam.config"), COMMANDS[name].config)
-    parser = ArgumentParser(prog=f"kitsam {name}", description=dataclass.__doc__, exit_on_error=False)
+    parser = ArgumentParser(prog=f"kitsam {name}", description=dataclass.__doc__, exit_on_error=False, allow_abbrev=False)
     _add_options(parser, COMMANDS[name], dataclass)
     try:
         parsed = parser.parse_args(arguments)

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
-from safetensors.torch import save_file
 
 from kitsam import __version__
 from kitsam.config import EmbedConfig, InputConfig
@@ -36,7 +35,6 @@ from kitsam.embedding_plan import (
     write_plan,
 )
 from kitsam.errors import CaseError, KitsamError, ShardError
-from kitsam.files import complete_or_absent
 from kitsam.kits.case import Case, CaseFiles, find_cases, read_case
 from kitsam.kits.split import write_split
 from kitsam.processes import deal, start, use_bfloat16
@@ -65,6 +63,7 @@ from kitsam.shards.writer import (
     read_index,
     write_index,
 )
+from kitsam.tensors import write_tensors
 
 INITIAL_DECODER = "decoder.safetensors"  # SAM's own decoder, beside the manifest, where the encoder has a checkpoint
 SAMPLE_OVERHEAD = 6 * 1024  # bytes of headers, record, mask and index per sample, about
@@ -172,9 +171,8 @@ def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record
     write_split(config.out / "splits.json", plan.split)
     if config.encoder.name != "tiny" and not (config.out / INITIAL_DECODER).exists():
         state = read_checkpoint(checkpoint_path(config.encoder.name, config.encoder.checkpoint))
-        weights = {k: v.contiguous() for k, v in state.items() if k.startswith(("mask_decoder.", "prompt_encoder."))}
-        with complete_or_absent(config.out / INITIAL_DECODER) as temporary:
-            save_file(weights, temporary)
+        weights = {k: v for k, v in state.items() if k.startswith(("mask_decoder.", "prompt_encoder."))}
+        write_tensors(config.out / INITIAL_DECODER, weights)
 
 
 def sample_bytes(record: EncoderRecord) -> int:
@@ -185,11 +183,11 @@ def check_disk(out: Path, needed: int) -> None:
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
-        raise KitsamError(f"{out}: the shard set needs {_gib(needed)}, the disk has {_gib(free)} free")
+        raise KitsamError(f"{out}: the shard set needs {_readable_size(needed)}, the disk has {_readable_size(free)} free")
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
+def _readable_size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def _embed_units(
@@ -313,7 +311,7 @@ def _summarize(out: Path, manifest: Manifest) -> None:
     say(table)
     shards = (*manifest.train, *manifest.val)
     size = sum(shard.bytes for shard in shards)
-    say(f"{sum(shard.samples for shard in shards)} samples in {len(shards)} shards, {_gib(size)}: {out}")
+    say(f"{sum(shard.samples for shard in shards)} samples in {len(shards)} shards, {_readable_size(size)}: {out}")
     for name, reason in manifest.skipped.items():
         warn(f"{name} was left out: {reason}")
 
@@ -330,7 +328,7 @@ def _dry_run(config: EmbedConfig) -> int:
     table.add_row("cases", f"{len(plan.split.train)} training, {len(plan.split.val)} validation")
     table.add_row("slices", f"{samples} (training: {config.views.count} view{'s' * (config.views.count > 1)} of each)")
     table.add_row("shards", str(sum(len(unit.shards) for unit in units)))
-    table.add_row("bytes", f"{samples * sample_bytes(grid):,} ({_gib(samples * sample_bytes(grid))})")
+    table.add_row("bytes", f"{samples * sample_bytes(grid):,} ({_readable_size(samples * sample_bytes(grid))})")
     table.add_row("time", f"{samples * seconds / 60:.1f} min with one process here ({seconds:.2f} s a slice)")
     say(table)
     for name, reason in plan.skipped.items():

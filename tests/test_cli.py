@@ -56,6 +56,7 @@ def explanations(dataclass: type) -> dict[str, str]:
         (["embed", "--data", "/nowhere", "--out", "x", "--encoder.name", "tiny"], "--data: no such folder: /nowhere"),
         (["embed", "--data", ".", "--out", "x", "--color", "red"], "--color"),
         (["embed", "--data", ".", "--out", "x", "--views.count", "many"], "views.count"),
+        (["train", "--target", "roi", "--shards", ".", "--out", "x", "--step", "3"], "--step"),
         (["embed", "--out", "x"], "data"),
         (["embed", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["embed", "--data", ".", "--out", "x", "--encoder.name", "vit_x"], "encoder.name"),
@@ -111,3 +112,16 @@ def test_an_error_of_a_command_is_one_line_and_exit_code_1(said, tmp_path):
     scan.write_bytes(b"nothing")
     code, _, err = said("predict", scan, "--model", path, "--out", tmp_path / "out")
     assert code == 1 and str(path) in err and err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(shards, tmp_path):
+    # No file may grow past a megabyte: what a full disk does to the decoder's 16.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); "
+        "from kitsam.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    options = ["--target", "roi", "--shards", str(shards), "--out", str(tmp_path / "run"), "--steps", "1", "--batch_size", "2"]
+    ended = subprocess.run([sys.executable, "-c", code, "train", *options], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "decoder.safetensors: cannot be written" in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.stat().st_size >= 2**20 or "tmp" in path.name]

@@ -14,14 +14,13 @@ from typing import Any
 import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from kitsam.config import PromptConfig, Target, TrainConfig
 from kitsam.errors import KitsamError, OptionError
-from kitsam.files import complete_or_absent, read_json, write_json, write_text
+from kitsam.files import read_json, write_json, write_text
 from kitsam.sam.decoder import BoxDecoder, decoder_from
 from kitsam.shards.manifest import Manifest
+from kitsam.tensors import read_tensors, write_tensors
 
 CONFIG, SHARD_SET, DECODER, CHECKPOINTS, STATE = "config.yaml", "shard_set.json", "decoder.safetensors", "checkpoints", "state.json"
 # Options that may change from one start of a run to the next: where things lie and what is printed.
@@ -86,8 +85,9 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
         accelerator.save_state(str(temporary))
         if accelerator.is_main_process:
             write_json(temporary / STATE, asdict(progress))
-    except OSError as error:
-        raise KitsamError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise KitsamError(f"{folder}: cannot be written: {error}") from error
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
@@ -112,17 +112,7 @@ def load_last_checkpoint(accelerator: Accelerator, out: Path) -> Progress:
 
 
 def save_decoder(out: Path, decoder: BoxDecoder) -> None:
-    state = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
-    with complete_or_absent(out / DECODER) as temporary:
-        save_file(state, temporary)
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Raises `KitsamError` naming the file when it is missing or no safetensors file."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise KitsamError(f"{path}: cannot be read as safetensors: {error}") from error
+    write_tensors(out / DECODER, decoder.state_dict())
 
 
 def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
@@ -137,7 +127,7 @@ def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
     if not path.is_file():
         raise OptionError(f"--{option}: {run} has no {DECODER} yet: the run was never validated")
     shard_set = read_json(run / SHARD_SET)
-    decoder = decoder_from(load_tensors(path), shard_set["grid"], str(path)).eval()
+    decoder = decoder_from(read_tensors(path), shard_set["grid"], str(path)).eval()
     return TrainedDecoder(target, decoder, prompt_from(config["prompt"]), shard_set["signature"], path, shard_set["grid"])
 
 

@@ -31,12 +31,12 @@ from kitsam.seeds import derive
 from kitsam.shards.manifest import check_signature
 from kitsam.shards.reader import ShardSet, ahead
 from kitsam.shards.stream import SampleOrder
+from kitsam.tensors import read_tensors
 from kitsam.training.checkpoint import (
     DECODER,
     Progress,
     load_last_checkpoint,
     load_run,
-    load_tensors,
     open_run,
     save_checkpoint,
     save_decoder,
@@ -114,7 +114,7 @@ def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
         raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
     if config.init == "random" or not path.exists():
         return random_decoder(shards.manifest.grid, derive(config.seed, "decoder", config.target))
-    return decoder_from(load_tensors(path), shards.manifest.grid, str(path))
+    return decoder_from(read_tensors(path), shards.manifest.grid, str(path))
 
 
 def _optimizer(decoder: BoxDecoder, config: TrainConfig) -> torch.optim.AdamW:
@@ -248,8 +248,12 @@ class _Log:
     def append(self, line: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
             return
-        with open(self.config.out / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.config.out / METRICS
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise KitsamError(f"{path}: cannot be written: {error.strerror}") from error
         scalars = {name: value for name, value in line.items() if name != "step" and isinstance(value, float)}
         self.accelerator.log(scalars, step=line["step"])
 

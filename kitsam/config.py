@@ -12,6 +12,7 @@ from typing import Literal
 EncoderName = Literal["vit_b", "vit_l", "vit_h", "medsam", "tiny"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
+Storage = Literal["float16", "int8"]
 Target = Literal["roi", "tumor", "cyst"]
 
 
@@ -82,6 +83,8 @@ class EmbedConfig:
     """most samples in a training shard"""
     batch_size: int = 4
     """slices encoded at once"""
+    storage: Storage = "float16"
+    """of the embeddings; int8, with a scale per channel, takes half the disk"""
     precision: Precision = "auto"
     """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
     device: Device = "auto"
@@ -90,6 +93,18 @@ class EmbedConfig:
     """of the split, the groups, the background slices and the views"""
     dry_run: bool = False
     """print slices, bytes and time to expect, and write nothing"""
+
+
+@dataclass
+class CacheConfig:
+    """Where the shards of a set that is given by its address are kept on this machine, for all processes."""
+
+    folder: Path | None = None
+    """folder of the cache; $KITSAM_CACHE/shards, or ~/.cache/kitsam/shards, if not given"""
+    size: float = 100.0
+    """most that the cached shards may take, GiB; what was used longest ago goes first"""
+    ahead: int = 100
+    """steps by which shards are fetched before they are needed"""
 
 
 @dataclass
@@ -158,8 +173,8 @@ class TrainConfig:
 
     target: Target
     """roi: kidney with all masses, from one fixed box; tumor, cyst: from a box per kidney"""
-    shards: Path
-    """shard set that `kitsam embed` wrote"""
+    shards: str
+    """shard set that `kitsam embed` wrote: a folder, or an address that webdataset opens (https:, s3:, gs:, pipe:...)"""
     out: Path
     """folder of the run"""
     steps: int = 5000
@@ -178,6 +193,9 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    workers: int = 2
+    """threads of each process that make batches; the batches do not depend on it"""
     checkpoint_every: int = 250
     """steps between checkpoints"""
     keep_checkpoints: int = 2
@@ -212,8 +230,8 @@ class CascadeConfig:
 class EvaluateConfig:
     """Label the validation cases from their shards and compare with the truth, by the official KiTS23 metrics."""
 
-    shards: Path
-    """shard set that `kitsam embed` wrote"""
+    shards: str
+    """shard set that `kitsam embed` wrote: a folder or an address"""
     data: Path
     """the data set it was made from: the truth at full resolution"""
     roi: Path
@@ -225,6 +243,7 @@ class EvaluateConfig:
     cyst: Path | None = None
     """run of the cyst decoder; without it nothing is labelled cyst"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     device: Device = "auto"
     """auto: a GPU if there is one"""
 
@@ -328,8 +347,9 @@ class WeightsConfig:
 class ShardsConfig:
     """A shard set on disk."""
 
-    shards: Path
-    """folder of the shard set"""
+    shards: str
+    """folder of the shard set, or its address"""
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
 
 @dataclass

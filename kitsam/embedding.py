@@ -22,7 +22,7 @@ import torch
 from rich.table import Table
 
 from kitsam import __version__
-from kitsam.config import EmbedConfig, InputConfig
+from kitsam.config import EmbedConfig, InputConfig, Storage
 from kitsam.console import progress, say, warn
 from kitsam.embedding_plan import (
     Plan,
@@ -118,6 +118,7 @@ def _settings(config: EmbedConfig, record: EncoderRecord) -> dict[str, Any]:
         "background_ratio": config.background_ratio,
         "group_cases": config.group_cases,
         "shard_samples": config.shard_samples,
+        "storage": config.storage,
         "seed": config.seed,
     }
 
@@ -161,7 +162,7 @@ def _readable(files: CaseFiles) -> bool:
 
 def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record: EncoderRecord) -> None:
     """Check the disk, remove what a stopped start left of unfinished units, write what stands beside the shards."""
-    check_disk(config.out, total_of(missing) * sample_bytes(record))
+    check_disk(config.out, total_of(missing) * sample_bytes(record, config.storage))
     for unit in missing:
         for name in unit.shards:
             index_path(config.out / name).unlink(missing_ok=True)
@@ -175,8 +176,8 @@ def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record
         write_tensors(config.out / INITIAL_DECODER, weights)
 
 
-def sample_bytes(record: EncoderRecord) -> int:
-    return EMBEDDING_CHANNELS * record.grid**2 * np.dtype(np.float16).itemsize + SAMPLE_OVERHEAD
+def sample_bytes(record: EncoderRecord, storage: Storage) -> int:
+    return EMBEDDING_CHANNELS * record.grid**2 * np.dtype(storage).itemsize + SAMPLE_OVERHEAD
 
 
 def check_disk(out: Path, needed: int) -> None:
@@ -218,7 +219,7 @@ def embed_unit(unit: Unit, files: dict[str, CaseFiles], encode: SliceEncoder, co
             for embedding, mask, record, sample in _encode_case(case, by_case[name], encode, config):
                 shard = shard_of[name, sample]
                 if shard not in writers:
-                    writers[shard] = stack.enter_context(ShardWriter(config.out / shard))
+                    writers[shard] = stack.enter_context(ShardWriter(config.out / shard, config.storage))
                 writers[shard].add(embedding, mask, record)
                 tick(1, name)
     unit_record = {"planned": _fingerprint(unit), "skipped": skipped, "shards": sorted(writers)}
@@ -286,13 +287,13 @@ def merge(out: Path, plan: Plan, units: list[Unit], record: EncoderRecord) -> Ma
     if not train or not val:
         raise ShardError(f"{out}: no case could be embedded for {'training' if val else 'validation'}: {'; '.join(skipped.values())}")
     used = [case.voxels for name, case in plan.cases.items() if name in plan.split.train and name not in skipped]
-    settings = {key: value for key, value in plan.settings.items() if key not in ("encoder", "input")}
+    settings = {key: value for key, value in plan.settings.items() if key not in ("encoder", "input", "storage")}
     return Manifest(
         format=FORMAT_VERSION,
         kitsam=__version__,
         encoder=asdict(record),
         input=plan.settings["input"],
-        embedding={"dtype": "float16", "shape": [EMBEDDING_CHANNELS, record.grid, record.grid]},
+        embedding={"dtype": plan.settings["storage"], "shape": [EMBEDDING_CHANNELS, record.grid, record.grid]},
         settings=settings,
         split=asdict(plan.split),
         skipped=dict(sorted(skipped.items())),
@@ -328,12 +329,12 @@ def _dry_run(config: EmbedConfig) -> int:
     table.add_row("cases", f"{len(plan.split.train)} training, {len(plan.split.val)} validation")
     table.add_row("slices", f"{samples} (training: {config.views.count} view{'s' * (config.views.count > 1)} of each)")
     table.add_row("shards", str(sum(len(unit.shards) for unit in units)))
-    table.add_row("bytes", f"{samples * sample_bytes(grid):,} ({_readable_size(samples * sample_bytes(grid))})")
+    table.add_row("bytes", f"{samples * sample_bytes(grid, config.storage):,} ({_readable_size(samples * sample_bytes(grid, config.storage))})")
     table.add_row("time", f"{samples * seconds / 60:.1f} min with one process here ({seconds:.2f} s a slice)")
     say(table)
     for name, reason in plan.skipped.items():
         warn(f"{name} would be left out: {reason}")
-    check_disk(config.out, samples * sample_bytes(grid))
+    check_disk(config.out, samples * sample_bytes(grid, config.storage))
     say("Nothing was written.")
     return 1 if plan.skipped else 0
 

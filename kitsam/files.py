@@ -60,3 +60,10 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """$KITSAM_CACHE, else $XDG_CACHE_HOME/kitsam, else ~/.cache/kitsam."""
+    if own := os.environ.get("KITSAM_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kitsam"

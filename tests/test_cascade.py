@@ -112,6 +112,6 @@ def test_the_answer_does_not_depend_on_the_batch_size(shards, runs):
         asked = {t: (run := load_run(path, t)) and AskedDecoder(run.decoder, run.prompt) for t, path in runs.items()}
         config = CascadeConfig(roi_threshold=0.3, lesion_threshold=0.3, smallest_roi=0, batch_size=batch_size)
         made = Cascade(asked["roi"], asked["tumor"], asked["cyst"], config, torch.device("cpu"))
-        source = lambda first, count: whole.validation_slices(entry, first, count).embeddings
+        source = lambda first, count: whole.validation_slices(entry, first, count).embeddings(torch.device("cpu"))
         labels.append(label_volume(made, source, (10, 64, 64), (4.0, 1.5, 1.5)))
     assert (labels[0] == labels[1]).mean() > 0.999 and (labels[0] == labels[2]).mean() > 0.999

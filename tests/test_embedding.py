@@ -81,7 +81,7 @@ def test_stored_embeddings_are_the_encoders(data, shards):
     samples = whole.validation_slices(entry, 3, 2)
     image = torch.from_numpy(read_case(find_cases(data)[samples.records[0].case]).image)
     expected = encode(image, [3, 4], [View(), View()])
-    assert np.allclose(samples.embeddings.numpy(), expected, atol=2e-3)
+    assert np.allclose(samples.stored.numpy(), expected, atol=2e-3)
 
 
 def test_started_again_nothing_changes(data, shards, tmp_path):
@@ -166,7 +166,7 @@ def test_a_dry_run_says_what_to_expect_and_writes_nothing(data, tmp_path, capsys
 
 def test_a_disk_too_small_is_told_before_the_start(data, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
-    with pytest.raises(KitsamError, match="needs .* has 0.0 GiB free"):
+    with pytest.raises(KitsamError, match="needs .* has 0.0 MiB free"):
         embedding.run(embed_config(data, tmp_path / "set"))
     assert not list((tmp_path / "set").glob("*/*.tar"))
 

@@ -27,13 +27,14 @@ from kitsam.kits.case import CaseFiles, find_cases, read_label, save_label
 from kitsam.processes import deal, start
 from kitsam.shards.manifest import ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
+from kitsam.shards.source import absolute
 
 CASES, PREDICTIONS = "cases", "predictions"
 
 
 def run(config: EvaluateConfig) -> int:
     files = find_cases(config.data)
-    shards = ShardSet(config.shards)
+    shards = ShardSet(config.shards, config.cache)
     runs = load_runs(config.roi, config.tumor, config.cyst)
     for trained in runs.values():
         check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
@@ -83,7 +84,7 @@ def _evaluate_case(files: CaseFiles, entry: ShardEntry, shards: ShardSet, cascad
         return {"skipped": str(error)}
 
     def embeddings(first: int, count: int):
-        return shards.validation_slices(entry, first, count).embeddings
+        return shards.validation_slices(entry, first, count).embeddings(cascade.device)
 
     label = label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
     save_label(out / PREDICTIONS / f"{files.name}.nii.gz", label, truth.geometry)
@@ -99,7 +100,7 @@ def _finish(config: EvaluateConfig, names: list[str], runs) -> dict[str, str]:
     settings = {
         "command": "evaluate",
         "data": str(config.data.absolute()),
-        "shards": str(config.shards.absolute()),
+        "shards": absolute(config.shards),
         "predictions": str((config.out / PREDICTIONS).absolute()),
         "runs": {target: str(trained.path.parent.absolute()) for target, trained in runs.items()},
         "cascade": asdict(config.cascade),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from kitsam.config import WeightsConfig
 from kitsam.console import Tick, progress, say, warn
 from kitsam.errors import KitsamError, OptionError
-from kitsam.files import sha256_of, write_text
+from kitsam.files import cache_folder, sha256_of, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -164,13 +164,6 @@ _DAMAGE = (
     OSError,
     struct.error,
 )
-
-
-def cache_folder() -> Path:
-    """$KITSAM_CACHE, else $XDG_CACHE_HOME/kitsam, else ~/.cache/kitsam."""
-    if own := os.environ.get("KITSAM_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kitsam"
 
 
 def _source(text: str | None) -> str | Path | None:

@@ -5,16 +5,20 @@ is written once, when every shard is there, so a set without one is unfinished. 
 window mean nothing to a decoder trained on another's: `signature` is what must agree.
 """
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kitsam.config import CacheConfig
 from kitsam.errors import OptionError, ShardError
 from kitsam.files import read_json, write_json
 from kitsam.kits.strata import STRATA
+from kitsam.shards.source import Source, open_source
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
+SHARD_NAME = re.compile(r"(train|val)/[\w-]+\.tar", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,11 @@ def write_manifest(shards: Path, manifest: Manifest) -> None:
     write_json(shards / NAME, asdict(manifest))
 
 
-def read_manifest(shards: Path, option: str = "--shards") -> Manifest:
+def read_manifest(shards: str | Path, option: str = "--shards", source: Source | None = None) -> Manifest:
     """Raises `OptionError` where no finished set is, `ShardError` where the manifest is not one."""
-    path = shards / NAME
-    if not shards.is_dir():
-        raise OptionError(f"{option}: no such folder: {shards}")
-    if not path.is_file():
+    source = source or open_source(shards, CacheConfig(), option)
+    path = source.small_file(NAME)
+    if path is None:
         raise OptionError(f"{option}: no finished shard set in {shards}: no {NAME} (run `kitsam embed` again to finish it)")
     fields = read_json(path)
     if not isinstance(fields, dict) or fields.get("format") != FORMAT_VERSION:
@@ -71,6 +74,9 @@ def read_manifest(shards: Path, option: str = "--shards") -> Manifest:
     try:
         for part in ("train", "val"):
             fields[part] = tuple(ShardEntry(**entry) for entry in fields[part])
+            # A name becomes part of a path or of a command.
+            if stray := [entry.name for entry in fields[part] if not SHARD_NAME.fullmatch(entry.name)]:
+                raise ShardError(f"{path}: not the name of a shard: {stray[0]!r}")
         fields["voxels"] = tuple(fields["voxels"])
         return Manifest(**fields)
     except (KeyError, TypeError) as error:
@@ -81,7 +87,7 @@ def count_strata(shards: tuple[ShardEntry, ...]) -> dict[str, int]:
     return {stratum: sum(shard.samples for shard in shards if shard.stratum == stratum) for stratum in STRATA}
 
 
-def check_signature(expected: dict[str, Any], found: dict[str, Any], decoder: Path, source: Path) -> None:
+def check_signature(expected: dict[str, Any], found: dict[str, Any], decoder: Path, source: str | Path) -> None:
     """Raises `ShardError` naming the first thing in which `decoder`'s training set and `source` differ."""
     for part in ("encoder", "input"):
         for name, value in expected[part].items():

@@ -1,20 +1,25 @@
-"""One slice in one view, as three members of a plain tar that stock `webdataset` reads.
+"""One slice in one view, as members of a plain tar that stock `webdataset` reads.
 
-`KEY.emb.npy` float16 (256, G, G) uncompressed, `KEY.json` the record, `KEY.mask.png` uint8 labels. KEY is
+`KEY.emb.npy` float16 or int8 (256, G, G) uncompressed, for int8 `KEY.scale.npy` float32 (256,), `KEY.json` the record, `KEY.mask.png`
+uint8 labels. KEY is
 `case_00000-0123-0`: case, slice, view. The npy header is 128 bytes, so that the embedding's payload lies at a
 known offset and can be read straight into a batch. Nothing here is ever unpickled.
 """
 
 import io
 import json
+import struct
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image
 
+from kitsam.config import Storage
 from kitsam.errors import ShardError
+from kitsam.shards.storage import quantize
 
-EMBEDDING, RECORD, MASK = "emb.npy", "json", "mask.png"
+EMBEDDING, SCALE, RECORD, MASK = "emb.npy", "scale.npy", "json", "mask.png"
+IHDR_SIZE = 16  # offset of width and height in a PNG, bytes
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,30 @@ def sample_key(case: str, slice_index: int, view: int) -> str:
     return f"{case}-{slice_index:04d}-{view}"
 
 
-def encode_members(embedding: np.ndarray, mask: np.ndarray, record: SampleRecord) -> dict[str, bytes]:
-    """The three members in the order in which a tar holds them.
+def member_suffixes(storage: Storage) -> tuple[str, ...]:
+    """In the order in which a tar holds them."""
+    return (EMBEDDING, SCALE, RECORD, MASK) if storage == "int8" else (EMBEDDING, RECORD, MASK)
+
+
+def encode_members(embedding: np.ndarray, mask: np.ndarray, record: SampleRecord, storage: Storage) -> dict[str, bytes]:
+    """The members in the order in which a tar holds them.
 
     `embedding`: (256, G, G) float16; `mask`: (h, w) uint8.
     """
-    npy = io.BytesIO()
-    np.lib.format.write_array(npy, np.ascontiguousarray(embedding), version=(1, 0), allow_pickle=False)
+    if storage == "int8":
+        numbers = dict(zip((EMBEDDING, SCALE), map(_npy, quantize(embedding))))
+    else:
+        numbers = {EMBEDDING: _npy(embedding)}
     png = io.BytesIO()
     Image.fromarray(mask).save(png, "PNG")
     text = json.dumps(asdict(record), separators=(",", ":"))
-    return {EMBEDDING: npy.getvalue(), RECORD: text.encode(), MASK: png.getvalue()}
+    return {**numbers, RECORD: text.encode(), MASK: png.getvalue()}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return file.getvalue()
 
 
 def payload_offset(npy: bytes) -> int:
@@ -67,9 +85,11 @@ def decode_record(text: bytes, source: str) -> SampleRecord:
         raise ShardError(f"{source}: not a sample's record: {error}") from error
 
 
-def decode_mask(png: bytes, source: str) -> np.ndarray:
-    """(h, w) uint8 labels."""
+def decode_mask(png: bytes, source: str, empty: bool = False) -> np.ndarray:
+    """(h, w) uint8 labels; of a mask known to be `empty` only the size is read."""
     try:
+        if empty:
+            return np.zeros(struct.unpack_from(">II", png, IHDR_SIZE)[::-1], np.uint8)
         return np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ShardError(f"{source}: not a mask: {error}") from error

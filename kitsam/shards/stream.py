@@ -103,7 +103,8 @@ class SampleOrder:
 
     def __init__(self, strata: Mapping[str, StratumShards], weights: Mapping[str, int], batch_size: int, seed: int) -> None:
         self.strata = {stratum: strata[stratum] for stratum in weights}
-        self.seed = seed
+        self.seed, self.batch_size = seed, batch_size
+        self._samples = {stratum: sum(of.samples) for stratum, of in self.strata.items()}
         self.counts = BatchCounts(tuple(weights.values()), batch_size)
         self._window = lru_cache(maxsize=4 * len(weights))(self._permuted_window)
         self._windows = lru_cache(maxsize=2 * len(weights))(self._pass_windows)
@@ -122,7 +123,7 @@ class SampleOrder:
         return self.batch(step)[rank::ranks]
 
     def _sample(self, stratum: str, position: int) -> SampleAddress:
-        number, index = divmod(position, sum(self.strata[stratum].samples))
+        number, index = divmod(position, self._samples[stratum])
         starts, _ = self._windows(stratum, number)
         window = int(np.searchsorted(starts, index, side="right")) - 1
         return self._window(stratum, number, window)[index - int(starts[window])]

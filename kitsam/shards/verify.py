@@ -8,12 +8,13 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kitsam.config import ShardsConfig
+from kitsam.config import ShardsConfig, Storage
 from kitsam.console import progress, say
-from kitsam.errors import KitsamError
+from kitsam.errors import KitsamError, OptionError
 from kitsam.files import sha256_of
+from kitsam.shards.fetch import is_address
 from kitsam.shards.manifest import ShardEntry, read_manifest
-from kitsam.shards.sample import EMBEDDING, MASK, RECORD
+from kitsam.shards.sample import member_suffixes
 from kitsam.shards.writer import read_index
 
 THREADS = 4  # hashing releases the interpreter
@@ -21,14 +22,17 @@ THREADS = 4  # hashing releases the interpreter
 
 def run(config: ShardsConfig) -> int:
     manifest = read_manifest(config.shards, "shards")
+    if is_address(str(config.shards)):
+        raise OptionError("shards: verify wants a folder; shards from an address are checked as they are fetched")
+    folder = Path(config.shards)
     entries = (*manifest.train, *manifest.val)
     with ThreadPoolExecutor(THREADS) as threads, progress("Verifying", len(entries), "shards") as tick:
         faults = []
-        for entry, fault in zip(entries, threads.map(lambda entry: find_fault(config.shards, entry), entries)):
+        for entry, fault in zip(entries, threads.map(lambda entry: find_fault(folder, entry, manifest.embedding["dtype"]), entries)):
             faults += [fault] if fault else []
             tick(1, entry.name)
     known = {entry.name for entry in entries}
-    faults += [f"{path}: not in the manifest" for path in sorted(config.shards.glob("*/*.tar")) if _name(path) not in known]
+    faults += [f"{path}: not in the manifest" for path in sorted(folder.glob("*/*.tar")) if _name(path) not in known]
     for fault in faults:
         say(f"BAD {fault}")
     good = f"{len(entries)} shards, {sum(entry.samples for entry in entries)} samples"
@@ -40,7 +44,7 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def find_fault(folder: Path, entry: ShardEntry) -> str | None:
+def find_fault(folder: Path, entry: ShardEntry, storage: Storage) -> str | None:
     """What is wrong with a shard, naming it; None when nothing is."""
     path = folder / entry.name
     try:
@@ -54,7 +58,7 @@ def find_fault(folder: Path, entry: ShardEntry) -> str | None:
             return f"{path}: its bytes have changed (SHA-256 differs)"
         if index.sha256 != entry.sha256 or len(index.samples) != entry.samples:
             return f"{path}: its index belongs to another tar"
-        expected = [f"{sample.key}.{suffix}" for sample in index.samples for suffix in (EMBEDDING, RECORD, MASK)]
+        expected = [f"{sample.key}.{suffix}" for sample in index.samples for suffix in member_suffixes(storage)]
         with tarfile.open(path) as tar:
             if tar.getnames() != expected:
                 return f"{path}: holds other members than its index says"

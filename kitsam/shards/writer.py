@@ -14,12 +14,14 @@ from typing import Any, final
 
 import numpy as np
 
+from kitsam.config import Storage
 from kitsam.errors import ShardError
 from kitsam.files import complete_or_absent, read_json, write_json
 from kitsam.shards.sample import (
     EMBEDDING,
     MASK,
     RECORD,
+    SCALE,
     SampleRecord,
     encode_members,
     payload_offset,
@@ -35,9 +37,10 @@ class SampleEntry:
     slice: int
     view: int
     pixels: tuple[int, int, int, int]  # background, kidney, tumor, cyst
-    embedding: int  # offset of the float16 numbers in the tar, bytes
+    embedding: int  # offset of the embedding's numbers in the tar, bytes
     record: tuple[int, int]  # offset and size of KEY.json
     mask: tuple[int, int]  # offset and size of KEY.mask.png
+    scale: int | None = None  # offset of the channels' scales, where the numbers are int8
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class ShardIndex:
 class ShardWriter(AbstractContextManager):
     """Write one shard. Leaving the block by an error leaves no trace of it; else `index` tells what was written."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, storage: Storage = "float16") -> None:
+        self.path, self.storage = path, storage
         self._samples: list[SampleEntry] = []
         self._digest = hashlib.sha256()
         self._size = 0
@@ -69,7 +72,7 @@ class ShardWriter(AbstractContextManager):
 
     def add(self, embedding: np.ndarray, mask: np.ndarray, record: SampleRecord) -> None:
         """`embedding`: (256, G, G) float16; `mask`: (h, w) uint8."""
-        members = encode_members(embedding, mask, record)
+        members = encode_members(embedding, mask, record, self.storage)
         places = {suffix: self._add_member(f"{record.key}.{suffix}", data) for suffix, data in members.items()}
         entry = SampleEntry(
             record.key,
@@ -78,6 +81,7 @@ class ShardWriter(AbstractContextManager):
             record.view,
             record.pixels,
             embedding=places[EMBEDDING] + payload_offset(members[EMBEDDING]),
+            scale=places[SCALE] + payload_offset(members[SCALE]) if SCALE in members else None,
             record=(places[RECORD], len(members[RECORD])),
             mask=(places[MASK], len(members[MASK])),
         )

@@ -36,14 +36,16 @@ FAR_WEIGHT = 0.5  # of a pixel in the box farther from the ROI than that
 class Examples:
     """One process's share of a batch: P questions about B slices."""
 
-    embeddings: Tensor  # (B, 256, G, G) float16
-    slice_of_box: Tensor  # (P,) int64, rows of `embeddings`
+    stored: Tensor  # (B, 256, G, G) float16 or int8
+    scales: Tensor | None  # (B, 256) float32, of int8
+    slice_of_box: Tensor  # (P,) int64, rows of `stored`
     boxes: Tensor  # (P, 4) float32, input pixels
     targets: Tensor  # (P, 4G, 4G) float32 in 0..1
     region: Tensor  # (P, 4G, 4G) float32, how much the answer counts: 0 outside the box, 1 where it matters most
 
     def to(self, device: torch.device) -> "Examples":
-        return Examples(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
+        tensors = (getattr(self, name) for name in self.__dataclass_fields__)
+        return Examples(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def strata_for(target: Target) -> tuple[str, ...]:
@@ -72,9 +74,9 @@ def make_examples(
 ) -> Examples:
     """`shift`: largest move of a slice, as a share of its side; the embeddings of moved slices are moved in place.
     `lesion_weight`: how much a lesion's pixel counts for the ROI decoder."""
-    grid = samples.embeddings.shape[-1]
+    grid = samples.stored.shape[-1]
     questions = []
-    for record, mask, embedding in zip(samples.records, samples.masks, samples.embeddings):
+    for record, mask, embedding in zip(samples.records, samples.masks, samples.stored):
         rng = generator(seed, "boxes", step, record.key)
         asked = _questions(record, mask, target, config, grid, lesion_weight, rng)
         cells = _draw_move(mask, shift, grid, rng)
@@ -83,7 +85,7 @@ def make_examples(
             embedding.copy_(embedding.roll(cells, (1, 2)))
     counts = torch.tensor([len(boxes) for boxes, *_ in questions])
     boxes, targets, region = (torch.cat(parts) for parts in zip(*questions))
-    return Examples(samples.embeddings, torch.repeat_interleave(torch.arange(len(counts)), counts), boxes, targets, region)
+    return Examples(samples.stored, samples.scales, torch.repeat_interleave(torch.arange(len(counts)), counts), boxes, targets, region)
 
 
 def _questions(record, mask, target, config, grid, lesion_weight, rng) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from kitsam.kits.strata import negative_ratio
 from kitsam.processes import use_bfloat16, use_cpu
 from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
 from kitsam.seeds import derive
+from kitsam.shards.batches import batches
 from kitsam.shards.manifest import check_signature
-from kitsam.shards.reader import ShardSet, ahead
+from kitsam.shards.reader import Samples, ShardSet
+from kitsam.shards.storage import restore
 from kitsam.shards.stream import SampleOrder
 from kitsam.tensors import read_tensors
 from kitsam.training.checkpoint import (
@@ -59,7 +61,7 @@ def train(config: TrainConfig) -> bool:
     """Train to the end, or on from the last checkpoint. Returns whether a signal stopped it before."""
     _check(config)
     accelerator = _accelerator(config)
-    shards = ShardSet(config.shards)
+    shards = ShardSet(config.shards, config.cache)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
     if accelerator.is_main_process:
         open_run(config, shards.manifest)
@@ -109,10 +111,10 @@ def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
         start = load_run(config.start_from, "roi", "start_from")
         check_signature(start.signature, shards.manifest.signature, start.path, config.shards)
         return start.decoder
-    path = config.shards / INITIAL_DECODER
-    if config.init == "checkpoint" and not path.exists():
+    path = None if config.init == "random" else shards.source.small_file(INITIAL_DECODER)
+    if config.init == "checkpoint" and path is None:
         raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
-    if config.init == "random" or not path.exists():
+    if path is None:
         return random_decoder(shards.manifest.grid, derive(config.seed, "decoder", config.target))
     return decoder_from(read_tensors(path), shards.manifest.grid, str(path))
 
@@ -147,16 +149,26 @@ def _train(
     """Train from `state` to the end, which it keeps up to date. Returns whether a signal stopped it."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     positive_weight = negative_ratio(shards.manifest.voxels, config.target) ** config.loss.balance
-    log = _Log(accelerator, config, order)
+    log = _Log(accelerator, config, shards, order)
 
-    def examples(step: int) -> Examples:
-        samples = shards.read(order.rank_batch(step, rank, ranks))
+    def examples(step: int, samples: Samples) -> Examples:
         return make_examples(
             samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
         )
 
-    with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick:
-        for step, batch in enumerate(ahead(examples, state.step, config.steps), state.step):
+    made = batches(
+        shards,
+        order,
+        range(state.step, config.steps),
+        examples,
+        rank=rank,
+        ranks=ranks,
+        workers=config.workers,
+        fetch_ahead=config.cache.ahead if accelerator.is_local_main_process else 0,
+    )
+
+    with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick, closing(made):
+        for step, batch in enumerate(made, state.step):
             losses = _step(accelerator, model, optimizer, batch.to(accelerator.device), step, positive_weight, config)
             state.step = step + 1
             log.add(losses)
@@ -185,7 +197,7 @@ def _step(accelerator, model, optimizer, batch: Examples, step: int, positive_we
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optimizer)
     with accelerator.autocast():
-        logits = model(batch.embeddings, batch.slice_of_box, batch.boxes)
+        logits = model(restore(batch.stored, batch.scales), batch.slice_of_box, batch.boxes)
     dice, cross_entropy, positive = box_losses(logits, batch.targets, batch.region, positive_weight)
     counts = torch.stack([positive.sum(), torch.ones_like(positive).sum()])
     parts = torch.stack([dice.sum(), cross_entropy.sum()]) / accelerator.reduce(counts, "sum").clamp(min=1)
@@ -217,8 +229,8 @@ def _validate(accelerator, model, shards: ShardSet, config: TrainConfig, state: 
 class _Log:
     """Losses since the last line, and the files they go to."""
 
-    def __init__(self, accelerator: Accelerator, config: TrainConfig, order: SampleOrder) -> None:
-        self.accelerator, self.config, self.order = accelerator, config, order
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, shards: ShardSet, order: SampleOrder) -> None:
+        self.accelerator, self.config, self.shards, self.order = accelerator, config, shards, order
         self.losses: list[Tensor] = []
         self.began = time.monotonic()
         self.note = ""
@@ -260,8 +272,7 @@ class _Log:
     def _report_nonfinite(self, step: int) -> None:
         path = self.config.out / NONFINITE
         if self.accelerator.is_main_process:
-            shards = ShardSet(self.config.shards)
-            write_json(path, {"step": step, "keys": shards.keys(self.order.batch(step))})
+            write_json(path, {"step": step, "keys": self.shards.keys(self.order.batch(step))})
         raise KitsamError(f"{self.config.out}: the loss of step {step} is not finite; its samples are listed in {path}")
 
 

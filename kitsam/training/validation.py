@@ -77,7 +77,7 @@ def _predict(decoder, samples: Samples, mask: np.ndarray, target: Target, config
     if not len(boxes):
         return np.zeros(mask.shape, bool)
     probabilities = slice_probabilities(
-        decoder, samples.embeddings.to(device), torch.from_numpy(slices).to(device), torch.from_numpy(boxes).to(device), size
+        decoder, samples.embeddings(device), torch.from_numpy(slices).to(device), torch.from_numpy(boxes).to(device), size
     )
     answer = (probabilities > 0.5).cpu().numpy()
     return answer if target == "roi" else answer & (mask > 0)

@@ -15,7 +15,7 @@ def samples(*masks: np.ndarray) -> Samples:
         SampleRecord("case_00000", z, 0, "tumor", (0, 0, 0, 0), mask.shape, (3.0, 1.0, 1.0), ((1, 0, 0), (0, 1, 0)))
         for z, mask in enumerate(masks)
     )
-    return Samples(records, torch.zeros(len(masks), 256, GRID, GRID, dtype=torch.float16), masks)
+    return Samples(records, torch.zeros(len(masks), 256, GRID, GRID, dtype=torch.float16), None, masks)
 
 
 @pytest.fixture
@@ -91,16 +91,16 @@ def test_lesions_count_more_for_the_roi_decoder_as_asked(two_kidneys):
 @pytest.mark.parametrize("target", ["roi", "tumor"])
 def test_a_moved_slice_keeps_boxes_targets_and_embedding_together(two_kidneys, target):
     marked = samples(two_kidneys)
-    marked.embeddings[0, 0] = torch.arange(GRID * GRID).view(GRID, GRID)
+    marked.stored[0, 0] = torch.arange(GRID * GRID).view(GRID, GRID)
     config = PromptConfig(jitter=0.0)
     still = make_examples(marked, target, config, 0, 0)
-    before = still.embeddings.clone()
+    before = still.stored.clone()
     moves = set()
     for step in range(20):
-        moved = make_examples(Samples(marked.records, before.clone(), marked.masks), target, config, 0, step, shift=0.5)
+        moved = make_examples(Samples(marked.records, before.clone(), None, marked.masks), target, config, 0, step, shift=0.5)
         right, down = ((moved.boxes - still.boxes)[0, :2] / 16).round().int().tolist()
         moves.add((right, down))
-        assert torch.equal(moved.embeddings, before.roll((down, right), (2, 3)))
+        assert torch.equal(moved.stored, before.roll((down, right), (2, 3)))
         assert torch.equal(moved.targets, still.targets.roll((4 * down, 4 * right), (1, 2)))
         assert moved.targets.sum() == still.targets.sum() and torch.equal(moved.region.roll((-4 * down, -4 * right), (1, 2)), still.region)
     # The kidneys reach from row 20 to 40 and from column 4 to 60 of 64: there is room for a cell up and down only.

@@ -1,0 +1,160 @@
+"""Where a shard set's files are: in a folder, or at an address with a bounded cache in between.
+
+A set at an address is read file by file through a folder on this machine, shared by all processes of the node. A tar lies there under
+its own SHA-256, so that it is right or absent, whichever set or version it belongs to; one process fetches it, the others wait for it. What was
+used longest ago goes when the cache is full. A file that is removed while another process reads it stays readable until it is closed.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from kitsam.config import CacheConfig
+from kitsam.errors import KitsamError, OptionError, ShardError
+from kitsam.files import cache_folder, sha256_of
+from kitsam.shards.fetch import fetch, is_address
+
+GIB = 2**30
+
+
+class Source(Protocol):
+    """Files of a set by their names in it. `sha256` is the tar's own, or for its index the tar's."""
+
+    remote: bool
+
+    def open(self, name: str, sha256: str) -> BinaryIO:
+        """A tar, unbuffered. Raises `ShardError` naming it when it cannot be had."""
+
+    def index(self, name: str, sha256: str) -> Path:
+        """A tar's index, as a local file."""
+
+    def small_file(self, name: str) -> Path | None:
+        """One of the files beside the manifest, as a local file; None when the set has none."""
+
+
+def open_source(shards: str | Path, cache: CacheConfig, option: str) -> Source:
+    """Raises `OptionError` when `shards` is no folder and no address."""
+    if is_address(str(shards)):
+        return CachedAddress(str(shards), cache)
+    if not Path(shards).is_dir():
+        raise OptionError(f"{option}: no such folder: {shards}")
+    return Folder(Path(shards))
+
+
+def absolute(shards: str | Path) -> str:
+    """A folder's absolute path; an address as it is."""
+    return str(shards) if is_address(str(shards)) else str(Path(shards).absolute())
+
+
+class Folder:
+    remote = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self, name: str, sha256: str) -> BinaryIO:
+        try:
+            return open(self.folder / name, "rb", buffering=0)
+        except OSError as error:
+            raise ShardError(f"{self.folder / name}: no such shard") from error
+
+    def index(self, name: str, sha256: str) -> Path:
+        return self.folder / Path(name).with_suffix(".json")
+
+    def small_file(self, name: str) -> Path | None:
+        path = self.folder / name
+        return path if path.is_file() else None
+
+
+class CachedAddress:
+    remote = True
+
+    def __init__(self, address: str, cache: CacheConfig) -> None:
+        self.address = address.rstrip("/")
+        self.folder = (cache.folder or cache_folder() / "shards").expanduser()
+        self.bound = int(cache.size * GIB)
+
+    def open(self, name: str, sha256: str) -> BinaryIO:
+        path = self.folder / f"{sha256}.tar"
+        while True:
+            self._have(f"{self.address}/{name}", path, lambda file: _check_sha256(file, sha256))
+            try:
+                os.utime(path)
+                return open(path, "rb", buffering=0)
+            except FileNotFoundError:
+                continue  # another process made room in between
+
+    def index(self, name: str, sha256: str) -> Path:
+        path = self.folder / f"{sha256}.json"
+        self._have(f"{self.address}/{Path(name).with_suffix('.json')}", path, lambda file: _check_index(file, sha256))
+        return path
+
+    def small_file(self, name: str) -> Path | None:
+        """Fetched anew by each process: nothing tells whether an earlier one is still the set's."""
+        own = hashlib.sha256(self.address.encode()).hexdigest()[:16]
+        path = self.folder / f"{own}-{os.getpid()}-{name}"
+        try:
+            fetch(f"{self.address}/{name}", path, lambda file: None)
+        except ShardError:
+            return None
+        return path
+
+    def _have(self, address: str, path: Path, check: Callable[[Path], None]) -> None:
+        if path.exists():
+            return
+        with _alone(path):
+            if not path.exists():
+                fetch(address, path, check)
+                self._make_room(path)
+
+    def _make_room(self, newest: Path) -> None:
+        """Remove what was used longest ago until the tars fit; `newest` stays, whatever its size."""
+        with _alone(self.folder / "cache"):
+            tars = []
+            for path in self.folder.glob("*.tar"):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue
+                tars.append((status.st_mtime_ns, status.st_size, path))
+            excess = sum(size for _, size, _ in tars) - self.bound
+            for _, size, path in sorted(tars):
+                if excess <= 0:
+                    return
+                if path != newest:
+                    path.unlink(missing_ok=True)
+                    excess -= size
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Other processes and threads of this machine that want `path` wait."""
+    lock = path.with_name(f".{path.name}.lock")
+    with ExitStack() as stack:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(lock, "ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise KitsamError(f"{lock}: cannot be locked: {error.strerror}") from error
+        yield
+
+
+def _check_sha256(file: Path, expected: str) -> None:
+    found = sha256_of(file)
+    if found != expected:
+        raise ShardError(f"expected SHA-256 {expected}, found {found} ({file.stat().st_size} bytes)")
+
+
+def _check_index(file: Path, expected: str) -> None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardError("not the index of a shard") from error
+    if found != expected:
+        raise ShardError(f"the index of another tar: {found}, expected {expected}")

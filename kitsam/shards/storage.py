@@ -1,0 +1,28 @@
+"""How the numbers of an embedding are kept: as they are, or as bytes with a scale per channel.
+
+int8 halves disk and bandwidth. Each channel of a slice is divided by its largest magnitude over 127 and rounded, symmetric about
+zero, so that an error is at most half a step of that channel; the numbers are restored on the device that uses them.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LARGEST = 127
+
+
+def quantize(embedding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(C, G, G) float -> (C, G, G) int8 and (C,) float32, whose product is the embedding again, nearly."""
+    values = embedding.astype(np.float32)
+    scales = np.abs(values).max(axis=(1, 2)) / LARGEST
+    steps = np.where(scales > 0, scales, 1)[:, None, None]
+    return np.rint(values / steps).astype(np.int8), scales.astype(np.float32)
+
+
+def restore(stored: Tensor, scales: Tensor | None) -> Tensor:
+    """(B, C, G, G) as stored, (B, C) float32 scales of int8 -> (B, C, G, G) float16, or float32 from int8 on a CPU."""
+    if scales is None:
+        return stored
+    # A CPU has no fast float16 arithmetic, and the decoder goes on in float32 there.
+    dtype = torch.float32 if stored.device.type == "cpu" else torch.float16
+    return stored.to(dtype) * scales[:, :, None, None].to(dtype)

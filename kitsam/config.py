@@ -258,6 +258,10 @@ class ScoreConfig:
     """data set with the true segmentations"""
     out: Path
     """folder for metrics.csv and metrics.json"""
+    only_present: bool = False
+    """leave cases without a prediction out, instead of counting them 0"""
+    workers: int | None = None
+    """processes; one a processor core if not given. Each needs the memory of three label maps"""
 
 
 @dataclass
@@ -350,6 +354,46 @@ class ShardsConfig:
     shards: str
     """folder of the shard set, or its address"""
     cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+@dataclass
+class BenchShardsConfig:
+    """Samples a second from shards: plain read(), stock WebDataset, kitsam, in one run on the same files."""
+
+    shards: Path | None = None
+    """shard set to read; one is made, and removed again, if not given"""
+    samples: int = 512
+    """samples of the set that is made"""
+    grid: int = 64
+    """its embeddings' cells a side: 64 for an input of 1024"""
+    samples_per_shard: int = 64
+    """its samples in a shard"""
+    batch_size: int = 64
+    """slices in a batch"""
+    seconds: float = 5.0
+    """time that each reader is measured for"""
+    work: Path | None = None
+    """folder for what is made; the system's for temporary files if not given"""
+    json: Path | None = None
+    """file for the figures"""
+
+
+@dataclass
+class BenchEvaluatorConfig:
+    """Seconds of `kitsam score` against the official way, on label maps of whole KiTS size, in one run on the same files."""
+
+    data: Path | None = None
+    """folder of label maps (NAME.nii.gz or NAME/segmentation.nii.gz) to make the files from; drawn cases if not given"""
+    cases: int = 4
+    """cases that are made, over and over from the same label maps where these are fewer"""
+    slices: int = 208
+    """slices of a case: the label maps are tiled"""
+    workers: int | None = None
+    """processes; one a processor core if not given"""
+    work: Path | None = None
+    """folder for what is made; the system's for temporary files if not given"""
+    json: Path | None = None
+    """file for the figures"""
 
 
 @dataclass

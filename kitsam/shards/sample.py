@@ -19,6 +19,7 @@ from kitsam.errors import ShardError
 from kitsam.shards.storage import quantize
 
 EMBEDDING, SCALE, RECORD, MASK = "emb.npy", "scale.npy", "json", "mask.png"
+NPY_HEADER = 128  # bytes of an npy file before its numbers, for the shapes stored here
 IHDR_SIZE = 16  # offset of width and height in a PNG, bytes
 
 

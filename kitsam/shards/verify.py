@@ -14,8 +14,8 @@ from kitsam.errors import KitsamError, OptionError
 from kitsam.files import sha256_of
 from kitsam.shards.fetch import is_address
 from kitsam.shards.manifest import ShardEntry, read_manifest
-from kitsam.shards.sample import member_suffixes
-from kitsam.shards.writer import read_index
+from kitsam.shards.sample import NPY_HEADER, member_suffixes
+from kitsam.shards.writer import ShardIndex, read_index
 
 THREADS = 4  # hashing releases the interpreter
 
@@ -40,6 +40,17 @@ def run(config: ShardsConfig) -> int:
     return 1 if faults else 0
 
 
+def _misplaced(index: ShardIndex, members: list[tarfile.TarInfo]) -> str | None:
+    """The first sample that does not lie where the index says."""
+    each = len(members) // max(len(index.samples), 1)
+    for number, sample in enumerate(index.samples):
+        numbers, *_, record, mask = members[number * each : (number + 1) * each]
+        found = numbers.offset_data + NPY_HEADER, (record.offset_data, record.size), (mask.offset_data, mask.size)
+        if found != (sample.embedding, sample.record, sample.mask):
+            return sample.key
+    return None
+
+
 def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
@@ -60,8 +71,11 @@ def find_fault(folder: Path, entry: ShardEntry, storage: Storage) -> str | None:
             return f"{path}: its index belongs to another tar"
         expected = [f"{sample.key}.{suffix}" for sample in index.samples for suffix in member_suffixes(storage)]
         with tarfile.open(path) as tar:
-            if tar.getnames() != expected:
-                return f"{path}: holds other members than its index says"
+            members = tar.getmembers()
+        if [member.name for member in members] != expected:
+            return f"{path}: holds other members than its index says"
+        if stray := _misplaced(index, members):
+            return f"{path}: its index says wrongly where {stray} lies"
     except (KitsamError, OSError, tarfile.TarError) as error:
         return f"{path}: {error}"
     return None

@@ -1,0 +1,74 @@
+"""What every benchmark needs: a process of its own, its time and its memory, and where the figures go."""
+
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from kitsam import __version__
+from kitsam.console import say
+from kitsam.files import write_json
+
+MIB = 2**20
+
+
+class Measured(NamedTuple):
+    value: Any
+    seconds: float
+    peak: int  # bytes of memory above what the process held before, its own processes' included
+
+
+def in_fresh_process(function: Callable, *arguments: Any) -> Measured:
+    """Call a function of a module in a new Python process, so that nothing measured before it leaves traces."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure, function, arguments).result()
+
+
+def _measure(function: Callable, arguments: tuple) -> Measured:
+    before = _resident()
+    began = time.perf_counter()
+    value = function(*arguments)
+    seconds = time.perf_counter() - began
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return Measured(value, seconds, own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def machine() -> dict[str, str]:
+    """What figures depend on, for the table's caption and the JSON."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "date": date.today().isoformat(),
+        "cpu": f"{_cpu_name()}, {torch.get_num_threads()} threads",
+        "gpu": gpu,
+        "kitsam": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def keep(path: Path | None, name: str, figures: dict[str, Any]) -> None:
+    """Write the figures with the machine they were taken on, where a file was asked for."""
+    if path:
+        write_json(path, {"benchmark": name, "machine": machine(), **figures})
+        say(f"Figures: {path}")

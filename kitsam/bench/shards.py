@@ -1,0 +1,232 @@
+"""`kitsam bench shards`: samples a second from shards, by three readers, in one run on the same files.
+
+`read()` reads the tars from end to end into one buffer and looks at nothing: the bound. The stock way is webdataset's pipeline,
+decoded and batched, through its WebLoader, with the number of workers that does best. Ours is what `kitsam train` reads with. The files
+are read once before, so that all three find them in the page cache. A second table shows what opening sets of more and more shards costs.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from kitsam import __version__
+from kitsam.bench.measure import MIB, Measured, in_fresh_process, keep
+from kitsam.config import BenchShardsConfig
+from kitsam.console import progress, say
+from kitsam.errors import OptionError
+from kitsam.kits.strata import STRATA
+from kitsam.seeds import generator
+from kitsam.shards.batches import batches
+from kitsam.shards.manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    ShardEntry,
+    read_manifest,
+    write_manifest,
+)
+from kitsam.shards.reader import ShardSet
+from kitsam.shards.sample import SampleRecord
+from kitsam.shards.writer import ShardWriter, write_index
+
+READ_BLOCK = 16 * MIB
+STOCK_WORKERS = (0, 1, 2, 4)
+SMALL_GRID, SMALL_SAMPLES = 4, 8  # of the sets that show what opening costs: cells a side, samples a shard
+SHARD_COUNTS = (10, 100, 1000)
+MASK_SIDE = 512
+
+
+def run(config: BenchShardsConfig) -> int:
+    if config.batch_size < 1 or config.seconds <= 0:
+        raise OptionError("--batch_size and --seconds: must be above 0")
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=config.work, prefix="kitsam-bench-")))
+        if config.shards is None:
+            folder = work / "set"
+            make_set(folder, config.samples, config.grid, config.samples_per_shard)
+        else:
+            folder = config.shards
+        throughput = _throughput(folder, config)
+        opening = _opening(work)
+    keep(config.json, "shards", {"throughput": throughput, "opening": opening})
+    return 0
+
+
+def _throughput(folder: Path, config: BenchShardsConfig) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    sample_bytes = sum(entry.bytes for entry in manifest.train) / sum(entry.samples for entry in manifest.train)
+    if sum(entry.samples for entry in manifest.train) < config.batch_size:
+        raise OptionError(f"--batch_size: {folder} has fewer training samples than {config.batch_size}")
+    in_fresh_process(read_plainly, folder, 0.0)
+    measured = {"read()": in_fresh_process(read_plainly, folder, config.seconds)}
+    for workers in STOCK_WORKERS:
+        measured[f"WebLoader, {workers} workers"] = in_fresh_process(read_stock, folder, config.batch_size, workers, config.seconds)
+    measured["kitsam"] = in_fresh_process(read_ours, folder, config.batch_size, config.seconds)
+    bound, ours = measured["read()"].value, measured["kitsam"].value
+    best = max(found.value for name, found in measured.items() if name.startswith("WebLoader"))
+    table = Table("reader", "samples/s", "GiB/s", "of read()", "peak MiB", title=f"Batches of {config.batch_size}, {sample_bytes / MIB:.2f} MiB a sample")
+    for name, found in measured.items():
+        rate = found.value
+        table.add_row(name, f"{rate:.0f}", f"{rate * sample_bytes / 2**30:.2f}", f"{rate / bound:.0%}", f"{found.peak / MIB:.0f}")
+    say(table)
+    say(f"kitsam: {ours / best:.1f} times WebLoader's best, {ours / bound:.0%} of read(); one batch is {config.batch_size * sample_bytes / MIB:.0f} MiB")
+    return {
+        "batch_size": config.batch_size,
+        "sample_bytes": round(sample_bytes),
+        "readers": {name: _figures(found) for name, found in measured.items()},
+        "ratio_to_stock": ours / best,
+        "share_of_read": ours / bound,
+    }
+
+
+def _figures(found: Measured) -> dict[str, float]:
+    return {"samples_per_second": round(found.value, 1), "peak_bytes": found.peak}
+
+
+def _opening(work: Path) -> list[dict[str, float]]:
+    table = Table("shards", "kitsam: first batch", "peak MiB", "WebLoader: first batch", "peak MiB", title="Opening a set of small samples")
+    rows = []
+    for count in SHARD_COUNTS:
+        folder = work / f"shards-{count}"
+        make_set(folder, count * SMALL_SAMPLES, SMALL_GRID, SMALL_SAMPLES)
+        ours, stock = in_fresh_process(first_batch, folder), in_fresh_process(first_stock_batch, folder)
+        table.add_row(str(count), f"{ours.value:.3f} s", f"{ours.peak / MIB:.0f}", f"{stock.value:.3f} s", f"{stock.peak / MIB:.0f}")
+        rows.append({"shards": count, "seconds": ours.value, "peak_bytes": ours.peak, "stock_seconds": stock.value, "stock_peak_bytes": stock.peak})
+        shutil.rmtree(folder)
+    say(table)
+    return rows
+
+
+def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int) -> None:
+    """A shard set of random embeddings, strata in turn, with masks of two kidneys; what it means does not matter."""
+    rng = generator(0, "bench", "shards")
+    embedding = rng.standard_normal((256, grid, grid)).astype(np.float16)
+    entries = []
+    total = -(-samples // samples_per_shard)
+    with progress("Writing shards", samples, "samples") as tick:
+        for number in range(total):
+            stratum = STRATA[number % len(STRATA)]
+            name = f"train/{stratum}-{number // len(STRATA):04d}-00.tar"
+            with ShardWriter(folder / name) as writer:
+                for index in range(min(samples_per_shard, samples - number * samples_per_shard)):
+                    _add_sample(writer, np.roll(embedding, index, 0), stratum, number, index)
+                    tick(1)
+            index = writer.index({})
+            write_index(folder / name, index)
+            entries.append(ShardEntry(name, stratum, len(index.samples), index.bytes, index.sha256))
+    strata = {stratum: sum(entry.samples for entry in entries if entry.stratum == stratum) for stratum in STRATA}
+    write_manifest(
+        folder,
+        Manifest(
+            format=FORMAT_VERSION,
+            kitsam=__version__,
+            encoder={"name": "none", "weights_sha256": "", "input_size": grid * 16, "seed": 0},
+            input={},
+            embedding={"dtype": "float16", "shape": [256, grid, grid]},
+            settings={},
+            split={},
+            skipped={},
+            voxels=(1, 1, 1, 1),
+            strata=strata,
+            train=tuple(entries),
+            val=(),
+        ),
+    )
+
+
+def _add_sample(writer: ShardWriter, embedding: np.ndarray, stratum: str, case: int, index: int) -> None:
+    mask = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
+    if stratum != "background":
+        y, x = np.ogrid[:MASK_SIDE, :MASK_SIDE]
+        for column in (160, 350):
+            mask[(y - 300 - index % 40) ** 2 / 2 + (x - column) ** 2 < 40**2] = 1
+    if "tumor" in stratum:
+        mask[320:350, 150:190] = 2
+    if "cyst" in stratum:
+        mask[280:300, 340:360] = 3
+    pixels = tuple(np.bincount(mask.ravel(), minlength=4).tolist())
+    shape, spacing = (MASK_SIDE, MASK_SIDE), (3.0, 0.8, 0.8)
+    writer.add(embedding, mask, SampleRecord(f"case_{case:05d}", index, 0, stratum, pixels, shape, spacing, ((1, 0, 0), (0, 1, 0))))
+
+
+def read_plainly(folder: Path, seconds: float) -> float:
+    """Samples a second of reading the tars from end to end, at least once."""
+    manifest = read_manifest(folder)
+    buffer = bytearray(READ_BLOCK)
+
+    def passes() -> Iterator[int]:
+        while True:
+            for entry in manifest.train:
+                with open(folder / entry.name, "rb", buffering=0) as file:
+                    while file.readinto(buffer):
+                        pass
+                yield entry.samples
+
+    return _rate(passes, seconds, sum(entry.samples for entry in manifest.train))
+
+
+def read_stock(folder: Path, batch_size: int, workers: int, seconds: float) -> float:
+    """Samples a second of webdataset's own pipeline, as its README builds one."""
+    loader = stock_loader(folder, batch_size, workers, resampled=True)
+    return _rate(lambda: (len(keys) for keys, *_ in loader), seconds, 2 * batch_size * max(workers, 1))
+
+
+def stock_loader(folder: Path, batch_size: int, workers: int, resampled: bool):
+    import webdataset as wds
+
+    urls = [str(folder / entry.name) for entry in read_manifest(folder).train]
+    pipeline = wds.WebDataset(urls, resampled=resampled, shardshuffle=False, empty_check=False)
+    pipeline = pipeline.decode(_decode_member).to_tuple("__key__", "emb.npy", "mask.png", "json").batched(batch_size)
+    # Its workers are forked, as they are by default where this process was not spawned.
+    return wds.WebLoader(pipeline, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None)
+
+
+def _decode_member(key: str, data: bytes) -> Any:
+    """By name: webdataset's automatic decoders would unpickle."""
+    if key.endswith(".npy"):
+        return np.load(BytesIO(data), allow_pickle=False)
+    return np.asarray(Image.open(BytesIO(data))) if key.endswith(".png") else json.loads(data)
+
+
+def read_ours(folder: Path, batch_size: int, seconds: float) -> float:
+    """Samples a second of the batches that `kitsam train` reads."""
+    shards = ShardSet(folder)
+    order = shards.order("natural", batch_size, 0, STRATA)
+    made = lambda: (len(samples.records) for samples in batches(shards, order, range(10**9), lambda step, samples: samples))
+    return _rate(made, seconds, 4 * batch_size)
+
+
+def _rate(make: Callable[[], Iterator[int]], seconds: float, warm_up: int) -> float:
+    """Samples a second, counted over `seconds` after the first `warm_up` samples."""
+    counts = iter(make())
+    while warm_up > 0:
+        warm_up -= next(counts)
+    began, total = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - began) < seconds:
+        total += next(counts)
+    return total / elapsed if total else 0.0
+
+
+def first_batch(folder: Path) -> float:
+    """Seconds from the set's address to its first batch, at 64 slices."""
+    began = time.perf_counter()
+    shards = ShardSet(folder)
+    next(batches(shards, shards.order("natural", 64, 0, STRATA), range(10), lambda step, samples: samples))
+    return time.perf_counter() - began
+
+
+def first_stock_batch(folder: Path) -> float:
+    import webdataset  # noqa: F401  so that its import is not counted
+
+    began = time.perf_counter()
+    next(iter(stock_loader(folder, 64, 0, resampled=False)))
+    return time.perf_counter() - began

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from tiny import embed_config
+
+from kitsam import embedding
+from kitsam.config import PromptConfig
+from kitsam.errors import ShardError
+from kitsam.kits.strata import STRATA
+from kitsam.shards.batches import batches
+from kitsam.shards.manifest import read_manifest
+from kitsam.shards.reader import ShardSet
+from kitsam.training.examples import make_examples
+
+GLOBAL_BATCH = 120  # divides by 1, 2, 3, 5 and 8
+
+
+@pytest.fixture(scope="module")
+def small(shards) -> ShardSet:
+    return ShardSet(shards)
+
+
+def drawn(shards: ShardSet, ranks: int, workers: int, steps: range) -> list[list[str]]:
+    """Keys of each global batch, put together again from what the ranks read."""
+    order = lambda: shards.order({"kidney": 1, "background": 96, "tumor": 2}, GLOBAL_BATCH, 0, STRATA)
+    keys = lambda step, samples: [record.key for record in samples.records]
+    parts = [list(batches(shards, order(), steps, keys, rank=rank, ranks=ranks, workers=workers)) for rank in range(ranks)]
+    return [[part[i // ranks] for i in range(GLOBAL_BATCH) for part in [parts[i % ranks][n]]] for n in range(len(steps))]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_batches_are_alike_for_any_number_of_ranks_and_workers(small, ranks, workers):
+    order = small.order({"kidney": 1, "background": 96, "tumor": 2}, GLOBAL_BATCH, 0, STRATA)
+    expected = [small.keys(order.batch(step)) for step in range(2, 5)]
+    assert drawn(small, ranks, workers, range(2, 5)) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reused_buffers_hold_what_was_asked_for(small, workers):
+    order = small.order("natural", 8, 0, STRATA)
+    for step, samples in enumerate(batches(small, order, range(9), lambda step, samples: samples, workers=workers)):
+        alone = small.read(order.batch(step))
+        assert torch.equal(samples.stored, alone.stored)
+        assert all(np.array_equal(*pair) for pair in zip(samples.masks, alone.masks))
+
+
+def test_no_more_buffers_are_made_than_workers_and_one(small, monkeypatch):
+    made = []
+    buffer = ShardSet.buffer
+    monkeypatch.setattr(ShardSet, "buffer", lambda self, count: made.append(count) or buffer(self, count))
+    list(batches(small, small.order("natural", 8, 0, STRATA), range(9), lambda step, samples: None, workers=2))
+    assert made == [8, 8, 8]
+
+
+def test_an_error_of_a_reading_thread_is_raised_and_ends_the_stream(small):
+    def prepare(step, samples):
+        if step == 3:
+            raise ShardError("bad")
+        return step
+
+    seen = []
+    with pytest.raises(ShardError, match="bad"):
+        seen.extend(batches(small, small.order("natural", 4, 0, STRATA), range(9), prepare))
+    assert seen == [0, 1, 2]
+
+
+def test_prompts_repeat_when_a_run_goes_on(small):
+    order = lambda: small.order("natural", 8, 0, STRATA)
+    prepare = lambda step, samples: make_examples(samples, "tumor", PromptConfig(), 0, step, 0.2)
+    through = [(made.boxes.clone(), made.stored.clone()) for made in batches(small, order(), range(6), prepare)]
+    again = [(made.boxes.clone(), made.stored.clone()) for made in batches(small, order(), range(4, 6), prepare, workers=1)]
+    assert all(torch.equal(a, b) for one, other in zip(through[4:], again) for a, b in zip(one, other))
+
+
+@pytest.fixture(scope="module")
+def halved(data, tmp_path_factory) -> ShardSet:
+    """The same slices as `shards`, stored as int8."""
+    out = tmp_path_factory.mktemp("int8") / "set"
+    assert embedding.run(embed_config(data, out, storage="int8")) == 0
+    return ShardSet(out)
+
+
+def test_int8_holds_the_same_slices_in_half_the_bytes(small, halved):
+    steps = [list(batches(s, s.order("natural", 8, 0, STRATA), range(3), lambda step, samples: samples, workers=0)) for s in (small, halved)]
+    for whole, half in zip(*steps):
+        assert [record.key for record in whole.records] == [record.key for record in half.records]
+    addresses = small.order("natural", 8, 0, STRATA).batch(0)
+    whole, half = small.read(addresses), halved.read(addresses)
+    assert half.stored.dtype == torch.int8 and half.stored.nbytes * 2 == whole.stored.nbytes
+    numbers = whole.embeddings(torch.device("cpu")).float()
+    steps_of_channels = numbers.abs().amax((2, 3), keepdim=True) / 127
+    assert ((half.embeddings(torch.device("cpu")) - numbers).abs() <= 0.51 * steps_of_channels + 1e-6).all()
+
+
+def test_a_decoder_of_one_storage_reads_the_other(small, halved):
+    assert small.manifest.signature == halved.manifest.signature
+    assert read_manifest(halved.source.folder).embedding["dtype"] == "int8"

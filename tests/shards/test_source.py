@@ -1,0 +1,148 @@
+"""Shards from an address: a server that stalls, cuts, fails and changes bytes; a cache that is too small."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from shards.serving import serve
+from tiny import train_config
+
+from kitsam.config import CacheConfig
+from kitsam.errors import OptionError, ShardError
+from kitsam.kits.strata import STRATA
+from kitsam.shards import fetch
+from kitsam.shards.batches import batches
+from kitsam.shards.reader import ShardSet
+
+GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(fetch, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(fetch, "STALLED", 0.5)
+
+
+@pytest.fixture
+def server(shards):
+    with serve(shards) as state:
+        yield state
+
+
+def read_all(shards: ShardSet, steps: int = 6, **options) -> list[np.ndarray]:
+    order = shards.order("natural", 8, 0, STRATA)
+    copy = lambda step, samples: samples.stored.clone().numpy()
+    return list(batches(shards, order, range(steps), copy, **options))
+
+
+def test_the_same_batches_come_from_an_address_and_from_the_folder(server, shards, tmp_path):
+    remote = ShardSet(server.address, CacheConfig(tmp_path))
+    for here, there in zip(read_all(ShardSet(shards)), read_all(remote, fetch_ahead=3)):
+        assert np.array_equal(here, there)
+    entry = remote.manifest.val[0]
+    local = ShardSet(shards).validation_slices(entry, 0, 3)
+    assert torch.equal(remote.validation_slices(entry, 0, 3).stored, local.stored)
+
+
+def test_each_shard_is_fetched_once(server, tmp_path):
+    for _ in range(2):
+        read_all(ShardSet(server.address, CacheConfig(tmp_path)), steps=20, fetch_ahead=5)
+    tars = {name: count for name, count in server.requests.items() if name.endswith(".tar")}
+    assert tars and set(tars.values()) == {1}
+
+
+@pytest.mark.parametrize("faults", [["stall"], ["cut", "error"], ["garbage"], ["error", "error", "cut"]])
+def test_trouble_that_passes_is_overcome(server, shards, tmp_path, faults):
+    for entry in ShardSet(shards).manifest.train:
+        server.faults[entry.name] = list(faults)
+    server.faults["manifest.json"] = ["cut"]
+    for here, there in zip(read_all(ShardSet(shards)), read_all(ShardSet(server.address, CacheConfig(tmp_path)))):
+        assert np.array_equal(here, there)
+    assert max(server.requests.values()) == len(faults) + 1
+
+
+@pytest.mark.parametrize("fault", ["garbage", "error", "cut"])
+def test_a_shard_that_stays_bad_is_an_error_that_names_it(server, shards, tmp_path, fault):
+    name = ShardSet(shards).manifest.train[0].name
+    server.faults[name] = [fault] * 100
+    with pytest.raises(ShardError, match=f"{server.address}/{name}: .*tried 5 times"):
+        read_all(ShardSet(server.address, CacheConfig(tmp_path)), steps=30)
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_what_is_gone_is_not_asked_for_again(server, shards, tmp_path):
+    with pytest.raises(OptionError, match="no finished shard set"):
+        ShardSet(f"{server.address}/nothing", CacheConfig(tmp_path))
+    assert server.requests["nothing/manifest.json"] == 1
+
+
+def test_the_cache_stays_within_its_bound_and_the_batches_right(server, shards, tmp_path):
+    manifest = ShardSet(shards).manifest
+    bound = 2 * max(entry.bytes for entry in manifest.train)
+    remote = ShardSet(server.address, CacheConfig(tmp_path, size=bound / GIB))
+    for here, there in zip(read_all(ShardSet(shards), 12), read_all(remote, 12, workers=1)):
+        assert np.array_equal(here, there)
+        assert sum(path.stat().st_size for path in tmp_path.glob("*.tar")) <= bound
+    assert max(server.requests[entry.name] for entry in manifest.train) > 1
+
+
+def test_what_was_used_longest_ago_goes_first(server, shards, tmp_path):
+    first, second, third = ShardSet(shards).manifest.train[:3]
+    bound = first.bytes + second.bytes + third.bytes - 1
+    source = ShardSet(server.address, CacheConfig(tmp_path, size=bound / GIB)).source
+    for entry in (first, second, first, third):
+        source.open(entry.name, entry.sha256).close()
+    assert {path.stem for path in tmp_path.glob("*.tar")} >= {first.sha256, third.sha256}
+    assert not (tmp_path / f"{second.sha256}.tar").exists()
+
+
+def test_a_damaged_index_is_fetched_again(server, shards, tmp_path):
+    entry = ShardSet(shards).manifest.train[0]
+    index = entry.name.replace(".tar", ".json")
+    server.faults[index] = ["cut"]
+    assert len(ShardSet(server.address, CacheConfig(tmp_path)).index(entry).samples) == entry.samples
+    assert server.requests[index] == 2
+
+
+@pytest.mark.parametrize("command", ["cat {}", "sleep 5; cat {}", "head -c 5000 {}; exit 1"])
+def test_a_tool_brings_the_same_batches_or_its_failure_is_named(shards, tmp_path, command):
+    address = "pipe:" + command.format(shards)
+    if command.startswith("cat"):
+        remote = ShardSet(address, CacheConfig(tmp_path))
+        assert all(np.array_equal(*pair) for pair in zip(read_all(ShardSet(shards)), read_all(remote)))
+    else:
+        with pytest.raises(OptionError, match="no finished shard set"):
+            ShardSet(address, CacheConfig(tmp_path))
+
+
+def test_several_processes_share_one_cache(server, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from kitsam.config import CacheConfig; from kitsam.shards.reader import ShardSet\n"
+        "s = ShardSet(sys.argv[1], CacheConfig(Path(sys.argv[2])))\n"
+        "for e in s.manifest.train: s.source.open(e.name, e.sha256).close()"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, server.address, str(tmp_path)]) for _ in range(3)]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+    assert {count for name, count in server.requests.items() if name.endswith(".tar")} == {1}
+
+
+def test_names_that_lead_elsewhere_are_refused(shards, tmp_path):
+    copy = tmp_path / "set"
+    shutil.copytree(shards, copy)
+    text = (copy / "manifest.json").read_text()
+    name = ShardSet(shards).manifest.train[0].name
+    for stray in ("../../secret.tar", "train/x.tar; rm y.tar"):
+        (copy / "manifest.json").write_text(text.replace(name, stray))
+        with pytest.raises(ShardError, match="not the name of a shard"):
+            ShardSet(copy)
+
+
+def test_training_from_an_address_gives_the_same_decoder(server, runs, tmp_path):
+    from kitsam.training import loop
+
+    config = train_config("roi", server.address, tmp_path / "run", cache=CacheConfig(tmp_path / "cache"))
+    assert loop.run(config) == 0
+    assert (tmp_path / "run" / "decoder.safetensors").read_bytes() == (runs["roi"] / "decoder.safetensors").read_bytes()

@@ -19,7 +19,8 @@ from torch import Tensor
 from kitsam.config import CacheConfig
 from kitsam.errors import ShardError
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
-from kitsam.shards.sample import SampleRecord, decode_mask, decode_record
+from kitsam.shards.mask_png import decode_mask
+from kitsam.shards.sample import SampleRecord, decode_record
 from kitsam.shards.source import open_source
 from kitsam.shards.storage import restore
 from kitsam.shards.stream import (

@@ -8,19 +8,17 @@ known offset and can be read straight into a batch. Nothing here is ever unpickl
 
 import io
 import json
-import struct
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from PIL import Image
 
 from kitsam.config import Storage
 from kitsam.errors import ShardError
+from kitsam.shards.mask_png import encode_mask
 from kitsam.shards.storage import quantize
 
 EMBEDDING, SCALE, RECORD, MASK = "emb.npy", "scale.npy", "json", "mask.png"
 NPY_HEADER = 128  # bytes of an npy file before its numbers, for the shapes stored here
-IHDR_SIZE = 16  # offset of width and height in a PNG, bytes
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,8 @@ def encode_members(embedding: np.ndarray, mask: np.ndarray, record: SampleRecord
         numbers = dict(zip((EMBEDDING, SCALE), map(_npy, quantize(embedding))))
     else:
         numbers = {EMBEDDING: _npy(embedding)}
-    png = io.BytesIO()
-    Image.fromarray(mask).save(png, "PNG")
     text = json.dumps(asdict(record), separators=(",", ":"))
-    return {**numbers, RECORD: text.encode(), MASK: png.getvalue()}
+    return {**numbers, RECORD: text.encode(), MASK: encode_mask(mask)}
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -84,13 +80,3 @@ def decode_record(text: bytes, source: str) -> SampleRecord:
         return SampleRecord(**{**fields, **lists})
     except (ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{source}: not a sample's record: {error}") from error
-
-
-def decode_mask(png: bytes, source: str, empty: bool = False) -> np.ndarray:
-    """(h, w) uint8 labels; of a mask known to be `empty` only the size is read."""
-    try:
-        if empty:
-            return np.zeros(struct.unpack_from(">II", png, IHDR_SIZE)[::-1], np.uint8)
-        return np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise ShardError(f"{source}: not a mask: {error}") from error

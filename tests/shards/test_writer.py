@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kitsam.errors import ShardError
-from kitsam.shards.sample import SampleRecord, decode_mask, decode_record
+from kitsam.shards.mask_png import decode_mask
+from kitsam.shards.sample import SampleRecord, decode_record
 from kitsam.shards.writer import ShardWriter, index_path, read_index, write_index
 
 

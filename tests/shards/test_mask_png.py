@@ -37,7 +37,7 @@ def test_what_others_write_is_read_as_well(mask):
     assert np.array_equal(decode_mask(file.getvalue(), "x"), mask)
 
 
-@pytest.mark.parametrize("cut", [5, 20, 50, -20])
+@pytest.mark.parametrize("cut", [5, 20, 50, -45])
 def test_a_damaged_mask_is_refused_by_name(cut):
     png = encode_mask(np.eye(30, dtype=np.uint8))
     with pytest.raises(ShardError, match="train/x.tar: key: not a mask"):

@@ -23,7 +23,7 @@ class Command(NamedTuple):
     run: str  # module:function
     summary: str
     positional: tuple[str, ...] = ()  # fields given without a dash, in this order
-    switches: tuple[str, ...] = ()  # fields that an option without a value sets
+    switches: tuple[str, ...] = ()  # fields that an option sets without a value, or with true or false
     spelled: tuple[tuple[str, str], ...] = ()  # field -> option, where Python forbids the option's name
 
 
@@ -37,7 +37,7 @@ COMMANDS = {
     "shards verify": Command("ShardsConfig", "kitsam.shards.verify:run", "check every shard's bytes", ("shards",)),
     "train": Command("TrainConfig", "kitsam.training.loop:run", "train the ROI, tumor or cyst decoder"),
     "evaluate": Command("EvaluateConfig", "kitsam.evaluation.evaluator:run", "official metrics on the validation cases"),
-    "score": Command("ScoreConfig", "kitsam.evaluation.score:run", "the same metrics for any label maps", ("predictions",)),
+    "score": Command("ScoreConfig", "kitsam.evaluation.score:run", "the same metrics for any label maps", ("predictions",), ("only_present",)),
     "bundle": Command("BundleConfig", "kitsam.bundle:run", "encoder, decoders and settings in one file"),
     "predict": Command("PredictConfig", "kitsam.prediction:run", "label CT volumes", ("ct",)),
     "bench shards": Command("BenchShardsConfig", "kitsam.bench.shards:run", "samples a second, against the stock way"),
@@ -128,7 +128,7 @@ def _add_options(parser: Any, command: Command, dataclass: type) -> None:
         parser.add_argument(field, type=kind, help=texts[field], **several)
     parser.add_argument("--config", action="config", help="YAML file with any of the options")
     for field in command.switches:
-        parser.add_argument(f"--{field.replace('_', '-')}", action="store_true", help=texts[field])
+        parser.add_argument(f"--{field.replace('_', '-')}", type=bool, nargs="?", const=True, default=False, help=texts[field])
     for field, option in spelled.items():
         parser.add_argument(option, dest=field, type=types[field], help=texts[field])
     by_hand = {*command.positional, *command.switches, *spelled}

@@ -16,12 +16,9 @@ from kitsam.cascade import Cascade, label_volume
 from kitsam.config import EvaluateConfig
 from kitsam.console import progress, say, warn
 from kitsam.errors import CaseError, OptionError
-from kitsam.evaluation.metrics import (
-    CaseScores,
-    results_table,
-    score_case,
-    write_metrics,
-)
+from kitsam.evaluation.metrics import CaseScores, score_case
+from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
+from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.files import read_json, sha256_of, write_json
 from kitsam.kits.case import CaseFiles, find_cases, read_label, save_label
 from kitsam.processes import deal, start
@@ -73,7 +70,8 @@ def _is_done(out: Path, name: str, fingerprint: str) -> bool:
     if not path.exists():
         return False
     result = read_json(path)
-    return result["fingerprint"] == fingerprint and "scores" in result
+    # Scores without lesions are an older version's.
+    return result["fingerprint"] == fingerprint and "tumors" in result.get("scores", {})
 
 
 def _evaluate_case(files: CaseFiles, entry: ShardEntry, shards: ShardSet, cascade: Cascade, out: Path) -> dict[str, Any]:
@@ -88,12 +86,12 @@ def _evaluate_case(files: CaseFiles, entry: ShardEntry, shards: ShardSet, cascad
 
     label = label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
     save_label(out / PREDICTIONS / f"{files.name}.nii.gz", label, truth.geometry)
-    return {"scores": asdict(score_case(truth.voxels, label, truth.spacing))}
+    return {"scores": score_case(truth.voxels, label, truth.spacing).to_dict()}
 
 
 def _finish(config: EvaluateConfig, names: list[str], runs) -> dict[str, str]:
     results = {name: read_json(_result_path(config.out, name)) for name in names}
-    scores = {name: CaseScores(**result["scores"]) for name, result in results.items() if "scores" in result}
+    scores = {name: CaseScores.from_dict(result["scores"]) for name, result in results.items() if "scores" in result}
     failed = {name: result["skipped"] for name, result in results.items() if "skipped" in result}
     if not scores:
         raise CaseError(f"{config.data}: no validation case could be evaluated: {'; '.join(failed.values())}")
@@ -108,6 +106,7 @@ def _finish(config: EvaluateConfig, names: list[str], runs) -> dict[str, str]:
     }
     write_metrics(config.out, scores, settings, failed)
     say(results_table(scores))
+    say(detection_table(scores))
     say(f"Label maps: {config.out / PREDICTIONS}")
-    say(f"Metrics: {config.out / 'metrics.csv'}, {config.out / 'metrics.json'}")
+    say(f"Metrics: {config.out / CSV_NAME}, {config.out / JSON_NAME}")
     return failed

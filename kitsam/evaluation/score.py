@@ -1,17 +1,13 @@
 """`kitsam score`: the official metrics for the label maps of any system.
 
 Truth and prediction are brought to the same frame, so a reoriented prediction scores as the straight one does, and
-are compared voxel by voxel. Cases go to as many processes as there are processor cores, up to eight: each holds two
-label volumes. A case without a prediction counts 0; a file that cannot be scored is left out, listed, and told by the
-exit code.
+are compared voxel by voxel. Each case goes to one of several processes, which holds its two label maps and little
+more. A case without a prediction counts 0 unless it is to be left out; a file that cannot be scored is left out,
+listed, and told by the exit code.
 """
 
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import re
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +16,14 @@ from nibabel.orientations import inv_ornt_aff
 
 from kitsam.config import ScoreConfig
 from kitsam.console import progress, say, warn
-from kitsam.errors import CaseError, KitsamError, OptionError
-from kitsam.evaluation.metrics import (
-    CSV_NAME,
-    JSON_NAME,
-    CaseScores,
-    missing_prediction,
-    results_table,
-    score_case,
-    write_metrics,
-)
+from kitsam.errors import CaseError, OptionError
+from kitsam.evaluation.metrics import CaseScores, missing_prediction, score_case
+from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
+from kitsam.evaluation.summary import detection_table, results_table
+from kitsam.evaluation.workers import case_workers
 from kitsam.kits.case import CaseFiles, Volume, check_same_shape, find_cases, read_label
 
 ENDING = ".nii.gz"
-MOST_PROCESSES = 8
 # The difference of affines from which the challenge refuses a file.
 SAME_AFFINE = 1e-3
 
@@ -43,16 +33,19 @@ def run(config: ScoreConfig) -> int:
     predictions = find_predictions(config.predictions, cases)
     # Test cases without a segmentation are no part of this, unless one was predicted.
     cases = {name: files for name, files in cases.items() if name in predictions or files.segmentation.exists()}
-    results, skipped = _score_all(cases, predictions)
+    asked = {name: cases[name] for name in predictions} if config.only_present else cases
+    results, skipped = score_all(asked, predictions, config.workers)
     scores = {name: result.scores for name, result in results.items()}
     settings = {
         "command": "score",
         "data": str(config.data.absolute()),
         "predictions": str(config.predictions.absolute()),
+        "only_present": config.only_present,
     }
     write_metrics(config.out, scores, settings, skipped)
-    _warn_of_doubts(results, skipped, cases, config)
+    _warn_of_doubts(results, skipped, list(cases), config)
     say(results_table(scores))
+    say(detection_table(scores))
     say(f"Wrote {config.out / CSV_NAME}, {config.out / JSON_NAME}")
     return 1 if skipped else 0
 
@@ -77,10 +70,12 @@ class Result:
     warning: str | None = None
 
 
-def _score_all(cases: dict[str, CaseFiles], predictions: dict[str, Path]) -> tuple[dict[str, Result], dict[str, str]]:
+def score_all(
+    cases: dict[str, CaseFiles], predictions: dict[str, Path], workers: int | None
+) -> tuple[dict[str, Result], dict[str, str]]:
     """The results by case, and why the other cases have none."""
     results, skipped = {}, {}
-    with _processes(len(cases)) as pool, progress("Scoring", len(cases), "cases") as tick:
+    with case_workers(workers, len(cases)) as pool, progress("Scoring", len(cases), "cases") as tick:
         futures: dict[Future[Result], str] = {
             pool.submit(score_files, files.segmentation, predictions.get(name)): name for name, files in cases.items()
         }
@@ -93,20 +88,6 @@ def _score_all(cases: dict[str, CaseFiles], predictions: dict[str, Path]) -> tup
                 warn(str(error))
             tick(note=name)
     return {name: results[name] for name in cases if name in results}, dict(sorted(skipped.items()))
-
-
-@contextmanager
-def _processes(cases: int) -> Iterator[ProcessPoolExecutor]:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Forked from a process with threads, a worker can hang.
-    start = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(cases, available, MOST_PROCESSES), start)
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise KitsamError("a process that scores cases died, perhaps for want of memory") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def score_files(truth_path: Path, prediction_path: Path | None) -> Result:
@@ -131,24 +112,29 @@ def canonical_affine(volume: Volume) -> np.ndarray:
     return volume.geometry.affine @ np.linalg.inv(to_canonical)
 
 
-def _warn_of_doubts(
-    results: dict[str, Result], skipped: dict[str, str], cases: dict[str, CaseFiles], config: ScoreConfig
-) -> None:
-    missing = [name for name, result in results.items() if result.scores.missing]
-    if missing:
-        warn(f"{len(missing)} of {len(cases)} cases have no prediction and count 0: {', '.join(missing)}")
+def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: list[str], config: ScoreConfig) -> None:
+    absent = [name for name in cases if not (config.predictions / f"{name}{ENDING}").is_file()]
+    if absent:
+        consequence = "are left out" if config.only_present else "count 0"
+        warn(f"{len(absent)} of {len(cases)} cases have no prediction and {consequence}: {', '.join(absent)}")
     for result in results.values():
         if result.warning:
             warn(f"{result.warning}; scored voxel by voxel all the same")
-    extra = _label_maps_of_no_case(config.predictions, cases)
+    extra = [_with_guess(name, absent) for name in _label_maps_of_no_case(config.predictions, cases)]
     if extra:
         warn(f"{config.predictions}: not scored, named for no case of {config.data}: {', '.join(extra)}")
     if skipped:
         warn(f"{len(skipped)} of {len(cases)} cases could not be scored and are left out: {', '.join(skipped)}")
 
 
-def _label_maps_of_no_case(folder: Path, cases: dict[str, CaseFiles]) -> list[str]:
+def _label_maps_of_no_case(folder: Path, cases: list[str]) -> list[str]:
     expected = {f"{name}{ENDING}" for name in cases}
     return sorted(
         path.name for path in folder.iterdir() if path.name.endswith((".nii", ENDING)) and path.name not in expected
     )
+
+
+def _with_guess(file_name: str, absent: list[str]) -> str:
+    """With the case that a file was perhaps meant for: one that has no prediction, and the same number."""
+    meant = [name for name in absent if set(re.findall(r"\d+", name)) & set(re.findall(r"\d+", file_name))]
+    return f"{file_name} (meant for {meant[0]}{ENDING}?)" if len(meant) == 1 else file_name

@@ -8,17 +8,22 @@ offsets that are: nearest first, each only for the elements not matched yet. Whe
 is slower, a distance transform answers instead. Both are exact: the values are those of the PyPI package
 `surface-distance`, to rounding.
 
-Cost: a byte a voxel and a few passes over the box around both masks, then some nanoseconds an element and offset.
+Nothing farther than the tolerance matters, so that the work goes slab by slab (`slabs.py`).
+Cost: a byte a voxel and a few passes over the box around what a slab holds, then some nanoseconds an element and offset.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
+from kitsam.evaluation.slabs import box_of, slabs, slowest_first
 from kitsam.evaluation.surface_table import surface_areas
 
 Spacing = tuple[float, float, float]  # mm between slices, rows, columns
+Axes = tuple[int, int, int]
 
 ALL_OUTSIDE, ALL_INSIDE = 0, 255
 # What a voxel of a distance transform costs, in lookups of one element at one offset.
@@ -32,87 +37,111 @@ def surface_dice(
     tolerance: float,  # mm
 ) -> float:
     """1 where both surfaces agree to the tolerance, 0 where none of them does. Both masks empty: 1; one of them: 0."""
-    box = bounding_box(truth, prediction)
-    if box is None:
-        return 1.0
-    first, second = (_surface(mask[box], spacing) for mask in (truth, prediction))
-    unmatched = _unmatched_area(first, second, spacing, tolerance) + _unmatched_area(second, first, spacing, tolerance)
-    return float(1 - unmatched / (first.areas.sum() + second.areas.sum()))
+    axes = slowest_first(truth)
+    matcher = SurfaceMatcher(spacing, tolerance, truth.shape, axes)
+    total = Areas(0.0, 0.0)
+    for slab in slabs(truth.transpose(axes), prediction.transpose(axes), matcher.margin):
+        total += matcher.areas(slab.truth, slab.prediction, slab.own, slab.is_last)
+    return total.dice
 
 
-def bounding_box(*masks: np.ndarray) -> tuple[slice, slice, slice] | None:
-    """The smallest box that holds every voxel that is not 0 in any of the masks; None where there is none."""
-    box: list[slice] = []
-    for axis in range(3):
-        # Each axis looks only where the axes before it found something.
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(sum(mask[tuple(box)].any(axis=others) for mask in masks))
-        if not len(filled):
-            return None
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return box[0], box[1], box[2]
+class Areas(NamedTuple):
+    """Of both surfaces together, mm2."""
+
+    whole: float
+    unmatched: float
+
+    def __add__(self, other: "Areas") -> "Areas":
+        return Areas(self.whole + other.whole, self.unmatched + other.unmatched)
+
+    @property
+    def dice(self) -> float:
+        return 1 - self.unmatched / self.whole if self.whole else 1.0
 
 
 @dataclass(frozen=True)
-class _Surface:
-    present: np.ndarray  # (S+1, H+1, W+1) bool: whether a corner of the voxels' grid holds an element
-    areas: np.ndarray  # (E,) mm2 of the elements, in the grid's order
+class SurfaceMatcher:
+    """Compares surfaces at one spacing and tolerance, in volumes whose axes were put into another order."""
 
+    spacing: Spacing
+    tolerance: float  # mm
+    shape: tuple[int, ...]  # of the whole volume
+    axes: Axes = (0, 1, 2)  # which of them is now first, second, third
 
-def _surface(mask: np.ndarray, spacing: Spacing) -> _Surface:
-    codes = _cell_codes(mask)
-    present = (codes != ALL_OUTSIDE) & (codes != ALL_INSIDE)
-    return _Surface(present, surface_areas(spacing)[codes[present]])
+    @cached_property
+    def turned_spacing(self) -> Spacing:
+        return tuple(self.spacing[axis] for axis in self.axes)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """(K, 3) steps on the grid no longer than the tolerance, nearest first; none leads out of the volume."""
+        # One step too many, since the quotient may be rounded down across a whole number.
+        most = [int(min(self.tolerance / step + 1, size)) for step, size in zip(self.spacing, self.shape)]
+        steps = np.stack(np.meshgrid(*(np.arange(-far, far + 1) for far in most), indexing="ij"), -1).reshape(-1, 3)
+        # The same sum in the same order as scipy's distance transform, so that a distance equal to the tolerance
+        # is rounded alike.
+        lengths = np.sqrt(((steps * np.array(self.spacing)) ** 2).sum(axis=1))
+        nearest_first = np.argsort(lengths, kind="stable")
+        return steps[nearest_first[: np.count_nonzero(lengths <= self.tolerance)]][:, self.axes]
+
+    @cached_property
+    def reach(self) -> tuple[int, int, int]:
+        """The farthest steps along each axis."""
+        return tuple(int(most) for most in np.abs(self.offsets).max(axis=0))
+
+    @property
+    def margin(self) -> int:
+        """Planes that a slab must hold before and behind its own: the surface needs one more than the offsets."""
+        return self.reach[0] + 1
+
+    def areas(self, truth: np.ndarray, prediction: np.ndarray, own: slice, is_last: bool) -> Areas:
+        """Of the elements before each of the slab's `own` planes, and of those behind the volume's last one.
+
+        `truth`, `prediction`: (T, H, W) bool, own planes with their margins.
+        """
+        box = box_of(truth, prediction)
+        if box is None:
+            return Areas(0.0, 0.0)
+        own = slice(own.start, own.stop + is_last)
+        codes = [_cell_codes(mask[:, box[0], box[1]]) for mask in (truth, prediction)]
+        # Where the volume goes on behind the margin the outermost elements are wrong; they are out of reach.
+        present = [(code != ALL_OUTSIDE) & (code != ALL_INSIDE) for code in codes]
+        total = Areas(0.0, 0.0)
+        for code, here, there in ((codes[0], *present), (codes[1], *reversed(present))):
+            elements = np.flatnonzero(here[own]) + own.start * here[0].size
+            areas = surface_areas(self.turned_spacing)[code.ravel()[elements]]
+            total += Areas(float(areas.sum()), self._unmatched(elements, areas, there))
+        return total
+
+    def _unmatched(self, elements: np.ndarray, areas: np.ndarray, other: np.ndarray) -> float:
+        """mm2 of the elements, given by their places in the flat grid, that have none of `other` within the tolerance."""
+        if not len(elements) or not other.any():
+            return float(areas.sum())
+        if len(self.offsets) * len(elements) > LOOKUPS_PER_TRANSFORMED_VOXEL * other.size:
+            distances = ndimage.distance_transform_edt(~other, sampling=self.turned_spacing)
+            return float(areas[distances.ravel()[elements] > self.tolerance].sum())
+        return self._unmatched_by_lookup(elements, areas, other)
+
+    def _unmatched_by_lookup(self, elements: np.ndarray, areas: np.ndarray, other: np.ndarray) -> float:
+        # Most elements coincide; only the others need the grid with a margin, from which no offset leads out, nor
+        # around to the next row of its flat view.
+        unmatched = ~other.ravel()[elements]
+        elements, areas = elements[unmatched], areas[unmatched]
+        lookup = np.pad(other, [(steps, steps) for steps in self.reach])
+        places = np.unravel_index(elements, other.shape)
+        elements = np.ravel_multi_index([place + steps for place, steps in zip(places, self.reach)], lookup.shape)
+        _, rows, columns = lookup.shape
+        lookup = lookup.ravel()
+        for step in self.offsets[1:] @ np.array([rows * columns, columns, 1]):
+            unmatched = ~lookup[elements + step]
+            elements, areas = elements[unmatched], areas[unmatched]
+        return float(areas.sum())
 
 
 def _cell_codes(mask: np.ndarray) -> np.ndarray:
-    """(S+1, H+1, W+1) uint8: the eight voxels around each corner of the grid, a bit each."""
+    """(T+1, H+1, W+1) uint8: the eight voxels around each corner of the grid, a bit each."""
     codes = np.pad(mask.view(np.uint8), 1)
     # Two neighbors make a code of two bits, two of these one of four, two of these one of eight.
     codes = codes[:, :, :-1] << 1 | codes[:, :, 1:]
     codes = codes[:, :-1] << 2 | codes[:, 1:]
     return codes[:-1] << 4 | codes[1:]
-
-
-def _unmatched_area(surface: _Surface, other: _Surface, spacing: Spacing, tolerance: float) -> float:
-    """mm2 of `surface` that are farther than `tolerance` from any element of `other`."""
-    if not len(surface.areas):
-        return 0.0
-    if not len(other.areas):
-        return float(surface.areas.sum())
-    offsets = 4 / 3 * np.pi * tolerance**3 / np.prod(spacing)
-    if offsets * len(surface.areas) > LOOKUPS_PER_TRANSFORMED_VOXEL * surface.present.size:
-        return _unmatched_by_distance(surface, other, spacing, tolerance)
-    return _unmatched_by_lookup(surface, other, spacing, tolerance)
-
-
-def _unmatched_by_distance(surface: _Surface, other: _Surface, spacing: Spacing, tolerance: float) -> float:
-    distances = ndimage.distance_transform_edt(~other.present, sampling=spacing)
-    return float(surface.areas[distances[surface.present] > tolerance].sum())
-
-
-def _unmatched_by_lookup(surface: _Surface, other: _Surface, spacing: Spacing, tolerance: float) -> float:
-    offsets = _offsets_within(tolerance, spacing, surface.present.shape)
-    reach = np.abs(offsets).max(axis=0, initial=0)
-    around = [(int(steps), int(steps)) for steps in reach]
-    # With this margin an offset never leaves the array, nor wraps around to the next row of its flat view.
-    lookup = np.pad(other.present, around).ravel()
-    elements = np.flatnonzero(np.pad(surface.present, around))
-    areas = surface.areas
-    _, rows, columns = np.array(surface.present.shape) + 2 * reach
-    for step in offsets @ np.array([rows * columns, columns, 1]):
-        unmatched = ~lookup[elements + step]
-        elements, areas = elements[unmatched], areas[unmatched]
-    return float(areas.sum())
-
-
-def _offsets_within(tolerance: float, spacing: Spacing, shape: tuple[int, ...]) -> np.ndarray:
-    """(K, 3) grid offsets no longer than `tolerance` mm, nearest first; none leads out of a grid of this shape."""
-    # One step too many, since the quotient may be rounded down across a whole number.
-    most = [int(min(tolerance / step + 1, size - 1)) for step, size in zip(spacing, shape)]
-    offsets = np.stack(np.meshgrid(*(np.arange(-steps, steps + 1) for steps in most)), axis=-1).reshape(-1, 3)
-    # The same sum in the same order as scipy's distance transform, so that a distance equal to the tolerance
-    # is rounded alike.
-    lengths = np.sqrt(((offsets * np.array(spacing)) ** 2).sum(axis=1))
-    nearest_first = np.argsort(lengths, kind="stable")
-    return offsets[nearest_first[: np.count_nonzero(lengths <= tolerance)]]

@@ -9,6 +9,7 @@ Two layouts are read: KiTS (`case_00000/imaging.nii.gz` and `segmentation.nii.gz
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from kitsam.files import complete_or_absent
 CANONICAL = "IPL"
 BACKGROUND, KIDNEY, TUMOR, CYST = 0, 1, 2, 3
 CLASS_NAMES = ("background", "kidney", "tumor", "cyst")
+LABEL_BLOCK = 1 << 20  # bytes of a label file that are read and checked at once
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def check_same_shape(path: Path, volume: Volume, reference: Volume) -> None:
 
 def read_image(path: Path) -> Volume:
     """A CT volume as float32 HU, with the file's slope and intercept applied."""
-    volume = _read_canonical(path)
+    volume = _read_canonical(path, _read_voxels)
     voxels = volume.voxels.astype(np.float32)
     if not np.isfinite(voxels).all():
         raise CaseError(f"{path}: holds NaN or infinite values")
@@ -133,28 +135,17 @@ def read_image(path: Path) -> Volume:
 
 
 def read_label(path: Path) -> Volume:
-    """A KiTS label volume as uint8: 0 background, 1 kidney, 2 tumor, 3 cyst."""
-    volume = _read_canonical(path)
-    labels = volume.voxels.astype(np.uint8) if np.isfinite(volume.voxels).all() else None
-    if labels is None or not np.array_equal(labels, volume.voxels) or labels.max(initial=0) > CYST:
-        odd = next(value for value in np.unique(volume.voxels) if value not in (0, 1, 2, 3))
-        raise CaseError(f"{path}: label {odd:g} is none of 0 (background), 1 (kidney), 2 (tumor), 3 (cyst)")
-    return Volume(labels, volume.spacing, volume.geometry)
+    """A KiTS label volume as uint8: 0 background, 1 kidney, 2 tumor, 3 cyst. Takes little memory beyond the volume."""
+    return _read_canonical(path, _read_labels)
 
 
-def _read_canonical(path: Path) -> Volume:
+def _read_canonical(path: Path, read: Callable[[nib.Nifti1Image, Path], np.ndarray]) -> Volume:
     if not path.is_file():
         raise CaseError(f"{path}: no such file")
     try:
-        image, voxels = _read_whole(path)
+        image, voxels = _read_whole(path, read)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
         raise CaseError(f"{path}: cannot be read as NIfTI, perhaps truncated or damaged: {' '.join(str(error).split())}") from error
-    if voxels.dtype.kind not in "iuf":
-        raise CaseError(f"{path}: expected a number per voxel, found {voxels.dtype}")
-    if voxels.ndim != 3:
-        raise CaseError(f"{path}: expected a 3-D volume, found shape {voxels.shape}")
-    if voxels.size == 0:
-        raise CaseError(f"{path}: holds no voxels, shape {voxels.shape}")
     own = io_orientation(image.affine) if np.isfinite(image.affine).all() else np.full((3, 2), np.nan)
     if np.isnan(own).any():
         raise CaseError(f"{path}: the affine does not say how the axes lie")
@@ -167,8 +158,8 @@ def _read_canonical(path: Path) -> Volume:
     return Volume(apply_orientation(voxels, to_canonical), tuple(float(mm) for mm in spacing), geometry)
 
 
-def _read_whole(path: Path) -> tuple[nib.Nifti1Image, np.ndarray]:
-    """The image, and its voxels with slope and intercept applied.
+def _read_whole(path: Path, read: Callable[[nib.Nifti1Image, Path], np.ndarray]) -> tuple[nib.Nifti1Image, np.ndarray]:
+    """The image, and its voxels in the file's order.
 
     The stream is read to its end, since gzip's checksum stands there: nibabel alone stops after the last voxel, and
     gives wrong voxels for most damaged bits.
@@ -178,10 +169,36 @@ def _read_whole(path: Path) -> tuple[nib.Nifti1Image, np.ndarray]:
         raise CaseError(f"{path}: not NIfTI in one file (.nii.gz or .nii) but {kind.__name__}")
     with ImageOpener(path) as opener:
         image = kind.from_stream(opener.fobj)
-        voxels = np.asanyarray(image.dataobj)
+        if image.get_data_dtype().kind not in "iuf":
+            raise CaseError(f"{path}: expected a number per voxel, found {image.get_data_dtype()}")
+        if len(image.shape) != 3:
+            raise CaseError(f"{path}: expected a 3-D volume, found shape {image.shape}")
+        if 0 in image.shape:
+            raise CaseError(f"{path}: holds no voxels, shape {image.shape}")
+        voxels = read(image, path)
         while opener.read(1 << 20):
             pass
     return image, voxels
+
+
+def _read_voxels(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+    """With slope and intercept applied."""
+    return np.asanyarray(image.dataobj)
+
+
+def _read_labels(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+    """As uint8, some planes at a time: a file may keep its labels as float64."""
+    labels = np.empty(image.shape, np.uint8, order="F")
+    planes = max(LABEL_BLOCK // (image.get_data_dtype().itemsize * image.shape[0] * image.shape[1]), 1)
+    for first in range(0, image.shape[2], planes):
+        block = np.asanyarray(image.dataobj[..., first : first + planes])
+        with np.errstate(invalid="ignore"):
+            part = block.astype(np.uint8, copy=False)
+        if part.max() > CYST or (part is not block and not np.array_equal(part, block)):
+            odd = next(value for value in np.unique(block) if value not in (0, 1, 2, 3))
+            raise CaseError(f"{path}: label {odd:g} is none of 0 (background), 1 (kidney), 2 (tumor), 3 (cyst)")
+        labels[..., first : first + planes] = part
+    return labels
 
 
 def save_label(path: Path, label: np.ndarray, geometry: Geometry) -> None:

@@ -8,7 +8,7 @@ from html import escape
 
 from kitsam.config import ReportConfig
 from kitsam.console import progress, say
-from kitsam.evaluation.metrics import Metrics, read_metrics
+from kitsam.evaluation.results import Metrics, read_metrics
 from kitsam.files import write_text
 from kitsam.report import sections
 from kitsam.report.style import CSS

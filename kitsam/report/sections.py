@@ -17,14 +17,9 @@ import numpy as np
 
 from kitsam import __version__
 from kitsam.errors import KitsamError
-from kitsam.evaluation.metrics import (
-    PAPER,
-    RESULT_LABELS,
-    CaseScores,
-    Metrics,
-    result_rows,
-    summarize,
-)
+from kitsam.evaluation.metrics import CaseScores
+from kitsam.evaluation.results import Metrics
+from kitsam.evaluation.summary import PAPER, RESULT_LABELS, result_rows, summarize
 from kitsam.files import read_json
 from kitsam.kits.case import (
     Case,

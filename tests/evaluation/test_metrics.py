@@ -12,17 +12,9 @@ from rich.console import Console
 
 from kitsam import __version__
 from kitsam.errors import KitsamError
-from kitsam.evaluation.metrics import (
-    COLUMNS,
-    PAPER,
-    averages,
-    missing_prediction,
-    read_metrics,
-    results_table,
-    score_case,
-    summarize,
-    write_metrics,
-)
+from kitsam.evaluation.metrics import COLUMNS, missing_prediction, score_case
+from kitsam.evaluation.results import read_metrics, write_metrics
+from kitsam.evaluation.summary import PAPER, averages, results_table, summarize
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
 
@@ -125,7 +117,9 @@ def test_the_json_says_what_the_csv_cannot_and_reads_back(scores, tmp_path):
     settings, skipped = {"command": "score", "data": "/data"}, {"case_00099": "damaged"}
     write_metrics(tmp_path, scores, settings, skipped)
     content = json.loads((tmp_path / "metrics.json").read_text())
-    assert list(content) == ["format", "kitsam", "summary", "average", "cases", "skipped", "settings"]
+    assert list(content) == [
+        "format", "kitsam", "summary", "average", "intervals_95", "lesions", "cases", "skipped", "settings"
+    ]  # fmt: skip
     assert (content["format"], content["kitsam"], content["skipped"]) == (1, __version__, skipped)
     assert list(content["summary"]) == list(PAPER) and list(content["average"]) == list(COLUMNS)
     first = content["cases"][0]
@@ -165,5 +159,5 @@ def test_the_table_shows_the_summary_first_and_says_whose_the_papers_figures_are
     lines = [line.split("│")[1:-1] for line in text.splitlines() if "│" in line]
     assert [line[0].strip() for line in lines[:3]] == ["Dice", "surface Dice", "tumor Dice"]
     assert lines[0][1].strip() == f"{summarize(scores)['Dice']:.3f}"
-    assert [line[4].strip() for line in lines[:5]] == ["0.432", "0.239", "0.222", "0.807", "0.268"]
+    assert [line[5].strip() for line in lines[:5]] == ["0.432", "0.239", "0.222", "0.807", "0.268"]
     assert "test cases of KiTS23" in text

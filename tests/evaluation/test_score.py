@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import tracemalloc
 
 import nibabel as nib
 import numpy as np
@@ -53,7 +54,9 @@ def test_good_predictions_are_scored_alike_in_any_orientation(run, data, predict
     assert code == 0 and list(rows) == [f"case_{number:05d}" for number in range(4)] + ["average"]
     for row in rows.values():
         assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-6)
-    assert content["settings"] == {"command": "score", "data": str(data), "predictions": str(predictions)}
+    assert content["settings"] == {
+        "command": "score", "data": str(data), "predictions": str(predictions), "only_present": False
+    }  # fmt: skip
     printed = capsys.readouterr()
     assert "warning" not in printed.err
     assert "metrics.csv" in printed.out and "metrics.json" in printed.out and "0.432" in printed.out
@@ -126,3 +129,45 @@ def test_where_no_case_can_be_scored_nothing_is_written(data, predictions, tmp_p
     with pytest.raises(KitsamError, match="case_00000.nii.gz"):
         score.run(ScoreConfig(predictions, data, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_only_present_leaves_cases_without_a_prediction_out(data, predictions, anatomy, save, tmp_path, capsys):
+    save(predictions / "case_00001.nii.gz", anatomy)
+    out = tmp_path / "out"
+    assert score.run(ScoreConfig(predictions, data, out, only_present=True)) == 0
+    rows = list(csv.DictReader((out / "metrics.csv").open(newline="")))
+    assert [row["caseID"] for row in rows] == ["case_00001", "average"] and float(rows[1]["Dice_tumor"]) == 1
+    assert "3 of 4 cases have no prediction and are left out: case_00000" in capsys.readouterr().err
+
+
+def test_a_misnamed_file_is_listed_with_the_case_it_was_perhaps_meant_for(run, predictions, anatomy, save, capsys):
+    save(predictions / "case_00000.nii.gz", anatomy)
+    save(predictions / "prediction_00002.nii.gz", anatomy)
+    run()
+    assert "prediction_00002.nii.gz (meant for case_00002.nii.gz?)" in capsys.readouterr().err
+
+
+def test_the_number_of_processes_does_not_matter_but_must_be_one(data, predictions, variants, save, tmp_path):
+    for number, name in enumerate(("shifted", "eroded", "no tumor", "empty")):
+        save(predictions / f"case_{number:05d}.nii.gz", variants[name])
+    for workers in (1, 3):
+        assert score.run(ScoreConfig(predictions, data, tmp_path / str(workers), workers=workers)) == 0
+    first, second = ((tmp_path / str(workers) / "metrics.json").read_bytes() for workers in (1, 3))
+    assert first == second
+    with pytest.raises(OptionError, match="--workers: 0"):
+        score.run(ScoreConfig(predictions, data, tmp_path / "none", workers=0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_a_case_takes_the_memory_of_three_label_maps_at_most(dtype, anatomy, save, tmp_path):
+    labels = np.zeros((60, 512, 512), dtype)
+    labels[20:34, 100:132, 200:240] = anatomy
+    truth = save(tmp_path / "truth.nii.gz", labels)
+    labels[:3, :3, :3] = labels[-3:, -3:, -3:] = 2
+    prediction = save(tmp_path / "prediction.nii.gz", labels)
+    score.score_files(truth, prediction)  # imports and tables are no part of a case
+    tracemalloc.start()
+    score.score_files(truth, prediction)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * labels.size  # bytes of a map: a voxel takes one, whatever the file's format

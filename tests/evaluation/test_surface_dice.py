@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from surface_distance.lookup_tables import create_table_neighbour_code_to_surface_area
 
+from kitsam.evaluation import slabs
 from kitsam.evaluation import surface_dice as module
-from kitsam.evaluation.surface_dice import bounding_box, surface_dice
+from kitsam.evaluation.surface_dice import surface_dice
 from kitsam.evaluation.surface_table import surface_areas
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
@@ -35,15 +36,20 @@ CORNERS[0, 0, 0] = CORNERS[-1, -1, -1] = True
 @pytest.mark.parametrize(
     "lookups", [module.LOOKUPS_PER_TRANSFORMED_VOXEL, 0, float("inf")], ids=["auto", "distance", "lookup"]
 )
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("slab_bytes", [slabs.SLAB_BYTES, 0], ids=["one slab", "slabs of a plane"])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(pair=(VOXEL, VOXEL, (1.0, 1.0, 1.0), 0.0))
 @example(pair=(CORNERS, CORNERS[::-1], (5.0, 0.78, 0.78), 3.9))
 @example(pair=(np.ones((3, 4, 5), bool), CORNERS[:3, :4, :5], (0.5, 0.6, 0.6), 1.0330772532390826))
 @given(pair=pairs())
-def test_equals_the_reference_for_any_masks_spacing_and_tolerance(lookups, pair, official_surface_dice, monkeypatch):
+def test_equals_the_reference_for_any_masks_spacing_and_tolerance(
+    lookups, slab_bytes, pair, official_surface_dice, monkeypatch
+):
     truth, prediction, spacing, tolerance = pair
     assume(truth.any() and prediction.any())
     monkeypatch.setattr(module, "LOOKUPS_PER_TRANSFORMED_VOXEL", lookups)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr(slabs, "PLANES_PER_MARGIN", 0 if slab_bytes == 0 else slabs.PLANES_PER_MARGIN)
 
     found = surface_dice(truth, prediction, spacing, tolerance)
 
@@ -84,10 +90,3 @@ def test_a_voxel_has_the_surface_of_eight_cut_corners():
 def test_empty_masks_follow_the_official_rule(true, predicted, expected):
     masks = [np.full((3, 4, 5), bool(value)) for value in (true, predicted)]
     assert surface_dice(*masks, (1.0, 1.0, 1.0), 1.0) == expected
-
-
-def test_the_bounding_box_holds_every_voxel_of_both_masks_and_nothing_more():
-    first, second = np.zeros((2, 9, 8, 7), bool)
-    first[2, 3, 6] = second[5, 1, 0] = True
-    assert bounding_box(first, second) == (slice(2, 6), slice(1, 4), slice(0, 7))
-    assert bounding_box(first & second, first & second) is None

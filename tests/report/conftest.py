@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from kitsam.evaluation.metrics import score_case, write_metrics
+from kitsam.evaluation.metrics import score_case
+from kitsam.evaluation.results import write_metrics
 
 SPACING = (4.0, 1.5, 1.5)  # mm between slices, rows, columns
 IPL = np.array([[0, 0, -SPACING[2], 0], [0, -SPACING[1], 0, 0], [-SPACING[0], 0, 0, 0], [0, 0, 0, 1.0]])

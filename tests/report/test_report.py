@@ -13,7 +13,8 @@ from PIL import Image
 
 from kitsam.config import ReportConfig
 from kitsam.errors import KitsamError
-from kitsam.evaluation.metrics import summarize, write_metrics
+from kitsam.evaluation.results import write_metrics
+from kitsam.evaluation.summary import summarize
 from kitsam.report import page
 from kitsam.report.overlay import (
     DOTS_PER_INCH,

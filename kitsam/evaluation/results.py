@@ -1,0 +1,118 @@
+"""The files that an evaluation ends in: `metrics.csv`, as the official evaluator writes it, and `metrics.json`.
+
+The CSV has the official columns, one row a case and the average last. The JSON says more: intervals, volumes, lesions,
+what was left out, and the settings that it was made with. Older files without intervals and lesions are read as well.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kitsam import __version__
+from kitsam.errors import KitsamError
+from kitsam.evaluation.lesions import SIZE_LIMITS_CM, Detection, Lesions
+from kitsam.evaluation.metrics import COLUMNS, CaseScores, volumes_ml
+from kitsam.evaluation.summary import averages, detections, intervals, summarize
+from kitsam.files import complete_or_absent, read_json, write_json
+
+FORMAT_VERSION = 1
+CSV_NAME, JSON_NAME = "metrics.csv", "metrics.json"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What `metrics.json` holds."""
+
+    kitsam: str  # version that scored
+    scores: dict[str, CaseScores]
+    skipped: dict[str, str]  # case -> why it could not be scored
+    settings: dict[str, Any]
+    has_lesions: bool = True  # older files do not tell of them
+
+
+def write_metrics(
+    out: Path, scores: Mapping[str, CaseScores], settings: dict[str, Any], skipped: dict[str, str]
+) -> None:
+    """Raises `KitsamError` when no case was scored: there is nothing to average."""
+    if not scores:
+        raise KitsamError("no case could be scored: " + "; ".join(skipped.values() or ["there was none"]))
+    scores = {name: scores[name] for name in sorted(scores)}
+    average = averages(scores)
+    with complete_or_absent(out / CSV_NAME) as temporary:
+        _write_csv(temporary, scores, average)
+    content = {
+        "format": FORMAT_VERSION,
+        "kitsam": __version__,
+        "summary": summarize(scores),
+        "average": average,
+        "intervals_95": intervals(scores),
+        "lesions": {kind: _detection_entry(found) for kind, found in detections(scores).items()},
+        "cases": [_case_entry(name, case) for name, case in scores.items()],
+        "skipped": skipped,
+        "settings": settings,
+    }
+    write_json(out / JSON_NAME, content)
+
+
+def _write_csv(path: Path, scores: Mapping[str, CaseScores], average: dict[str, float]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["caseID", *COLUMNS])
+        for name, case in scores.items():
+            writer.writerow([name, *case.columns.values()])
+        writer.writerow(["average", *average.values()])
+
+
+def _detection_entry(found: Detection) -> dict[str, Any]:
+    shares = {"sensitivity": found.sensitivity, "false_per_case": found.false_per_case}
+    return {"size_limits_cm": SIZE_LIMITS_CM, "found": found.found, "missed": found.missed, "false": found.false, **shares}
+
+
+def _case_entry(name: str, case: CaseScores) -> dict[str, Any]:
+    lesions = {f"{kind}_ml": asdict(getattr(case, kind)) for kind in ("tumors", "cysts")}
+    return {"case": name, **case.columns, "volumes_ml": volumes_ml(case), **lesions, "missing": case.missing}
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """Raises `KitsamError` naming the file when it is missing or is no `metrics.json` of this format."""
+    path = folder / JSON_NAME
+    if not path.is_file():
+        raise KitsamError(f"{path}: no such file: run `kitsam evaluate` or `kitsam score` first")
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
+        raise KitsamError(f"{path}: not a metrics file of format {FORMAT_VERSION}")
+    try:
+        scores = {entry["case"]: _case_scores(entry) for entry in content["cases"]}
+        has_lesions = "lesions" in content
+        metrics = Metrics(content["kitsam"], scores, dict(content["skipped"]), dict(content["settings"]), has_lesions)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise KitsamError(f"{path}: damaged: {error!r}") from error
+    if not scores:
+        raise KitsamError(f"{path}: holds no case")
+    return metrics
+
+
+def _case_scores(entry: dict[str, Any]) -> CaseScores:
+    volumes = {
+        f"{side}_{name}_ml": float(ml)
+        for side, by_class in entry["volumes_ml"].items()
+        for name, ml in by_class.items()
+    }
+    lesions = {kind: Lesions(**entry.get(f"{kind}_ml", {})) for kind in ("tumors", "cysts")}
+    columns = (float(entry[column]) for column in COLUMNS)
+    return CaseScores(*columns, **volumes, missing=bool(entry.get("missing")), **lesions)
+
+
+def read_csv(path: Path) -> dict[str, dict[str, float]]:
+    """The six scores of each case, by the names in COLUMNS, from an official file; without its average.
+
+    Raises `KitsamError` naming the file.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["caseID"] != "average"]
+        return {row["caseID"]: {column: float(row[column]) for column in COLUMNS} for row in rows}
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise KitsamError(f"{path}: not the official evaluator's CSV: {error!r}") from error

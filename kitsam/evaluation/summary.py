@@ -1,0 +1,132 @@
+"""What the scores of many cases come to: means with intervals, beside the paper's, and lesions found.
+
+The averages are plain means over cases, so that a small tumor counts as much as a large one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+from rich.table import Table
+
+from kitsam.evaluation.bootstrap import mean_intervals
+from kitsam.evaluation.lesions import SIZE_NAMES, Detection, detection
+from kitsam.evaluation.metrics import COLUMNS, SUMMARY, CaseScores, summary_of
+
+Interval = tuple[float, float]
+
+# TransferSAM, on the test cases of the KiTS23 challenge, which are not public.
+PAPER = {
+    "Dice": 0.432,
+    "surface_Dice": 0.239,
+    "tumor_Dice": 0.222,
+    "kidney_and_masses_Dice": 0.807,
+    "masses_Dice": 0.268,
+}
+RESULT_LABELS = {
+    "Dice": "Dice",
+    "surface_Dice": "surface Dice",
+    "tumor_Dice": "tumor Dice",
+    "kidney_and_masses_Dice": "kidney and masses Dice",
+    "masses_Dice": "masses Dice",
+    "SD_kidney": "kidney and masses surface Dice",
+    "SD_masses": "masses surface Dice",
+    "SD_tumor": "tumor surface Dice",
+}
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    label: str
+    mean: float
+    interval: Interval | None  # of the mean, 95 %
+    median: float
+    lowest: float
+    paper: float | None
+
+    @property
+    def interval_text(self) -> str:
+        return "" if self.interval is None else f"{self.interval[0]:.3f}–{self.interval[1]:.3f}"
+
+    @property
+    def paper_text(self) -> str:
+        return "" if self.paper is None else f"{self.paper:.3f}"
+
+
+def averages(scores: Mapping[str, CaseScores]) -> dict[str, float]:
+    """The mean over cases of each of COLUMNS."""
+    return {column: fmean(case.columns[column] for case in scores.values()) for column in COLUMNS}
+
+
+def summarize(scores: Mapping[str, CaseScores]) -> dict[str, float]:
+    """The five figures that results are told by, by the names in SUMMARY."""
+    return summary_of(averages(scores))
+
+
+def figures(case: CaseScores) -> dict[str, float]:
+    """One case's value of each of RESULT_LABELS."""
+    values = {**case.summary, **case.columns}
+    return {name: values[name] for name in RESULT_LABELS}
+
+
+def intervals(scores: Mapping[str, CaseScores]) -> dict[str, Interval | None]:
+    """95 % bootstrap intervals of the means of RESULT_LABELS; None for a single case."""
+    values = np.array([list(figures(case).values()) for _, case in sorted(scores.items())])
+    bounds = mean_intervals(values).tolist()
+    return {name: None if np.isnan(low) else (low, high) for name, (low, high) in zip(RESULT_LABELS, bounds)}
+
+
+def result_rows(scores: Mapping[str, CaseScores]) -> list[ResultRow]:
+    """One row a figure, in the order of RESULT_LABELS."""
+    rows, bounds = [], intervals(scores)
+    for name, label in RESULT_LABELS.items():
+        values = [figures(case)[name] for case in scores.values()]
+        rows.append(ResultRow(label, fmean(values), bounds[name], median(values), min(values), PAPER.get(name)))
+    return rows
+
+
+def detections(scores: Mapping[str, CaseScores]) -> dict[str, Detection]:
+    """Of tumors and of cysts."""
+    return {kind: detection([getattr(case, kind) for case in scores.values()]) for kind in ("tumors", "cysts")}
+
+
+def results_table(scores: Mapping[str, CaseScores]) -> Table:
+    """The summary beside the paper's figures, then the surface Dice of each group."""
+    table = Table(
+        title=f"Official KiTS23 metrics, cases: {len(scores)}",
+        caption="95 %: bootstrap interval of the mean\npaper: TransferSAM, on the test cases of KiTS23, not on these",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for name in ("mean", "95 %", "median", "lowest", "paper"):
+        table.add_column(name, justify="right")
+    for index, row in enumerate(result_rows(scores), start=1):
+        middle = (f"{value:.3f}" for value in (row.median, row.lowest))
+        table.add_row(
+            row.label, f"{row.mean:.3f}", row.interval_text, *middle, row.paper_text, end_section=index == len(SUMMARY)
+        )
+    return table
+
+
+def detection_table(scores: Mapping[str, CaseScores]) -> Table:
+    """How many lesions of each size were found, and how many that were called one are none."""
+    table = Table(
+        title="Lesions found",
+        caption="found: the prediction overlaps it; false: predicted, and overlaps none\nsizes: diameter of a ball of the same volume",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for name in (*SIZE_NAMES, "all", "false a case"):
+        table.add_column(name, justify="right")
+    for kind, found in detections(scores).items():
+        table.add_row(kind, *detection_cells(found), f"{found.false_per_case:.2f}")
+    return table
+
+
+def detection_cells(lesions: Detection) -> list[str]:
+    """Found of true ones for each size class, then for all."""
+    pairs = [*zip(lesions.found, lesions.missed), (sum(lesions.found), sum(lesions.missed))]
+    return [f"{found} of {found + missed}" if found + missed else "–" for found, missed in pairs]

@@ -1,8 +1,8 @@
 """SAM's mask decoder, asked with boxes, for any mixture of slices and boxes.
 
-Upstream's `MaskDecoder.predict_masks` repeats one image's embedding for all prompts. Here its parts are called
-with an index that says which slice each box lies on, so that one call serves a whole batch, and of the four
-masks only the single-mask output is computed. Weights keep upstream's names (segment-anything, `modeling/`).
+Upstream's `MaskDecoder.predict_masks` repeats one image's embedding for all prompts. Here an index says which slice each
+box lies on, so that one call serves a whole batch, and of the four masks only the single-mask output is computed.
+Weights keep upstream's names (segment-anything, `modeling/`).
 
 Only the mask decoder trains. The prompt encoder is frozen, and travels with the weights because its positional
 matrix is random; so are the quality head and the three mask heads that are not asked for, since a weight
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kitsam.errors import KitsamError
 from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
+from kitsam.sam.two_way import transform, upscaled_logits
 from kitsam.sam.upstream import MaskDecoder, PromptEncoder, TwoWayTransformer
 
 LOGITS_PER_CELL = 4  # logits a side for one embedding cell
@@ -34,6 +35,9 @@ class BoxDecoder(nn.Module):
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         )
+        self.register_buffer("positions", torch.empty(grid * grid, channels), persistent=False)  # (G * G, 256)
+        self.register_load_state_dict_post_hook(lambda decoder, _: decoder._compute_positions())
+        self._compute_positions()
         self.prompt_encoder.requires_grad_(False)
         self.mask_decoder.iou_prediction_head.requires_grad_(False)
         self.mask_decoder.output_hypernetworks_mlps[SINGLE_MASK + 1 :].requires_grad_(False)
@@ -47,16 +51,25 @@ class BoxDecoder(nn.Module):
         decoder = self.mask_decoder
         # Positions are sines of large arguments: in bfloat16 their error reaches 0.14.
         with torch.autocast(boxes.device.type, enabled=False):
-            sparse, dense = self.prompt_encoder(points=None, boxes=boxes.float(), masks=None)
-            positions = self.prompt_encoder.get_dense_pe()
+            sparse, _ = self.prompt_encoder(points=None, boxes=boxes.to(self.no_mask.dtype), masks=None)
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(boxes), -1, -1), sparse], dim=1)
-        source = embeddings[slice_of_box].to(dense.dtype) + dense
-        tokens, source = decoder.transformer(source, positions.expand_as(source), tokens)
+        # The transformer changes the cells of every box in another way; this is where they part.
+        cells = (embeddings.flatten(2).transpose(1, 2) + self.no_mask)[slice_of_box]
+        tokens, cells = transform(decoder.transformer, cells, self.positions, tokens)
         mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
-        upscaled = decoder.output_upscaling(source.transpose(1, 2).unflatten(2, embeddings.shape[-2:]))
         weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)
-        return torch.einsum("pc,pchw->phw", weights, upscaled).float()
+        logits = upscaled_logits(decoder, cells, weights, embeddings.shape[-1])
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @property
+    def no_mask(self) -> Tensor:
+        """(1, 256): what SAM adds to every cell when no earlier mask is given."""
+        return self.prompt_encoder.no_mask_embed.weight
+
+    def _compute_positions(self) -> None:
+        """They come from the random matrix among the weights."""
+        self.positions.copy_(self.prompt_encoder.get_dense_pe()[0].flatten(1).T)
 
 
 def random_decoder(grid: int, seed: int) -> BoxDecoder:

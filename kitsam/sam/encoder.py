@@ -18,6 +18,7 @@ from kitsam.config import EncoderConfig
 from kitsam.errors import KitsamError, OptionError
 from kitsam.files import sha256_of
 from kitsam.sam.upstream import ImageEncoderViT
+from kitsam.sam.vit import encode
 from kitsam.sam.weights import checkpoint_path, read_checkpoint
 
 PATCH = 16  # input pixels a side of one embedding cell
@@ -89,7 +90,7 @@ class Encoder(nn.Module):
         """(B, 3, h, w) in 0..255, longer side `input_size` -> embeddings (B, 256, G, G)."""
         normalized = (pixels - self.mean) / self.std
         height, width = pixels.shape[-2:]
-        return self.vit(F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height)))
+        return encode(self.vit, F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height)))
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:

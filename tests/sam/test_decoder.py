@@ -35,6 +35,44 @@ def test_a_mixture_of_slices_and_boxes_gives_upstreams_masks_one_by_one(question
     assert ours.shape == (5, 4 * GRID, 4 * GRID)
 
 
+def upstreams_logits(decoder, embeddings, slice_of_box, boxes):
+    """By upstream's own modules, an embedding repeated for each box."""
+    sparse, dense = decoder.prompt_encoder(points=None, boxes=boxes, masks=None)
+    part = decoder.mask_decoder
+    tokens = torch.cat([part.iou_token.weight, part.mask_tokens.weight]).expand(len(boxes), -1, -1)
+    source = embeddings[slice_of_box] + dense
+    positions = decoder.prompt_encoder.get_dense_pe().expand_as(source)
+    tokens, cells = part.transformer(source, positions, torch.cat([tokens, sparse], dim=1))
+    upscaled = part.output_upscaling(cells.transpose(1, 2).reshape(source.shape))
+    weights = part.output_hypernetworks_mlps[0](tokens[:, 1])
+    return torch.einsum("pc,pchw->phw", weights, upscaled)
+
+
+def test_gradients_are_upstreams(questions):
+    embeddings, slice_of_box, boxes = questions
+    decoder = random_decoder(GRID, 0)
+    decoder.mask_decoder.double()  # upstream's prompt encoder knows float32 only
+    answers = []
+    for forward in (decoder, lambda *asked: upstreams_logits(decoder, *asked)):
+        decoder.zero_grad()
+        logits = forward(embeddings.double(), slice_of_box, boxes)
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.3)).backward()
+        gradients = {name: weight.grad.clone() for name, weight in decoder.named_parameters() if weight.requires_grad}
+        answers.append((logits.detach(), gradients))
+    (ours, our_gradients), (theirs, their_gradients) = answers
+    assert ours.dtype == torch.float64 and torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+    for name, gradient in our_gradients.items():
+        assert torch.allclose(gradient, their_gradients[name], rtol=1e-8, atol=1e-13), name
+
+
+def test_positions_follow_the_weights(questions):
+    first, second = random_decoder(GRID, 1).eval(), random_decoder(GRID, 2).eval()
+    with torch.no_grad():
+        first(*questions)
+        first.load_state_dict(second.state_dict())
+        assert torch.equal(first(*questions), second(*questions))
+
+
 def test_every_weight_that_trains_gets_a_gradient(questions):
     decoder = random_decoder(GRID, 0)
     decoder(*questions).square().mean().backward()

@@ -66,10 +66,10 @@ def test_a_checkpoint_of_upstream_gives_upstreams_embedding_and_masks(upstream, 
     assert record.weights_sha256 == sha256_of(checkpoint) and record.name == "vit_b"
 
 
-def test_medsam_takes_pixels_between_0_and_1(checkpoint):
+def test_medsam_takes_pixels_between_0_and_1(checkpoint, monkeypatch):
     medsam, _ = build_encoder(EncoderConfig("medsam", checkpoint))
     seen = []
-    medsam.vit = type("Spy", (torch.nn.Module,), {"forward": lambda self, pixels: seen.append(pixels)})()
+    monkeypatch.setattr("kitsam.sam.encoder.encode", lambda vit, pixels: seen.append(pixels))
     medsam(torch.tensor([0.0, 51.0, 255.0]).view(1, 3, 1, 1).expand(1, 3, 1024, 1024))
     assert seen[0][0, :, 0, 0].tolist() == pytest.approx([0, 0.2, 1.0])
 

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from kitsam.sam import attention
+from kitsam.sam.attention import _adding, attend, relative_terms
+from kitsam.sam.encoder import Encoder
+from kitsam.sam.vit import encode
+
+
+def random_vit(side: int):
+    """Upstream's encoder of `tiny`'s size, its positions random as in a trained one (they are zero in a new one)."""
+    torch.manual_seed(0)
+    vit = Encoder("tiny", side).vit.eval()
+    with torch.no_grad():
+        for name, weight in vit.named_parameters():
+            if "rel_pos" in name or "pos_embed" in name:
+                weight.normal_(0, 0.5)
+    return vit
+
+
+# 5 cells fill no window of 14, 14 fill one, 20 need four.
+@pytest.mark.parametrize("side", [80, 224, 320])
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_it_is_upstreams_encoder(side, by_rows, monkeypatch):
+    if by_rows:
+        monkeypatch.setattr(attention, "SCORES_AT_ONCE", 3 * (side // 16) ** 2)
+    vit = random_vit(side)
+    pixels = torch.randn(2, 3, side, side)
+    with torch.inference_mode():
+        ours, theirs = encode(vit, pixels), vit(pixels)
+    assert (ours - theirs).abs().max() < 1e-5
+
+
+@pytest.fixture
+def asked():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5 * 7, 8) for _ in range(3))
+    tables = torch.randn(2 * 5 - 1, 8), torch.randn(2 * 7 - 1, 8)
+    return q, k, v, *relative_terms(q, *tables, (5, 7))
+
+
+def written_out(q, k, v, terms_h, terms_w):
+    scores = (q @ k.transpose(2, 3)) * q.shape[-1] ** -0.5
+    scores = scores + (terms_h[..., :, None] + terms_w[..., None, :]).flatten(3)
+    return scores.softmax(-1) @ v
+
+
+@pytest.mark.parametrize("at_once", [1 << 20, 4 * 35, 1])
+def test_attention_is_exact_however_it_is_cut(asked, at_once, monkeypatch):
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    assert torch.allclose(attend(*asked), written_out(*asked), atol=1e-5)
+
+
+def test_the_kernel_of_a_gpu_adds_the_same_terms(asked):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    q, k, v, terms_h, terms_w = asked
+    answer = flex_attention(q, k, v, score_mod=_adding(terms_h, terms_w))
+    assert torch.allclose(answer, written_out(*asked), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_embeddings():
+    vit = random_vit(1024)
+    pixels = torch.randn(1, 3, 1024, 1024)
+    with torch.inference_mode():
+        here = encode(vit, pixels)
+        there = encode(vit.cuda(), pixels.cuda()).cpu()
+    assert (here - there).norm() < 1e-3 * here.norm()

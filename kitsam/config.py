@@ -202,6 +202,8 @@ class TrainConfig:
     """last checkpoints kept, besides the best decoder"""
     log_every: int = 10
     """steps between lines of metrics.jsonl"""
+    step_timeout: float = 60.0
+    """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and validating have half an hour"""
     precision: Precision = "auto"
     """auto: bf16 on a GPU that has it, fp32 elsewhere"""
     device: Device = "auto"
@@ -244,6 +246,8 @@ class EvaluateConfig:
     """run of the cyst decoder; without it nothing is labelled cyst"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    workers: int = 2
+    """processes beside each process that write and score label maps while the device goes on"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
 
@@ -260,6 +264,8 @@ class ScoreConfig:
     """folder for metrics.csv and metrics.json"""
     only_present: bool = False
     """leave cases without a prediction out, instead of counting them 0"""
+    against: Path | None = None
+    """what to compare with, case by case: a folder that kitsam wrote metrics.json to, or any with the official metrics.csv, or of label maps"""
     workers: int | None = None
     """processes; one a processor core if not given. Each needs the memory of three label maps"""
 
@@ -392,6 +398,38 @@ class BenchEvaluatorConfig:
     """processes; one a processor core if not given"""
     work: Path | None = None
     """folder for what is made; the system's for temporary files if not given"""
+    json: Path | None = None
+    """file for the figures"""
+
+
+@dataclass
+class BenchEncoderConfig:
+    """Images a second of the image encoder: segment-anything as its README uses it, kitsam, in one run on the same weights."""
+
+    name: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
+    """which encoder; its weights are random"""
+    batch_size: int = 1
+    """images that kitsam encodes at once; segment-anything takes one"""
+    repeats: int = 2
+    """times that each is measured, after one time that is not"""
+    device: Device = "auto"
+    """auto: a GPU if there is one"""
+    json: Path | None = None
+    """file for the figures"""
+
+
+@dataclass
+class BenchDecoderConfig:
+    """Training steps a second of the mask decoder: segment-anything's parts as they are, kitsam, in one run on the same weights."""
+
+    batch_size: int = 32
+    """slices a step, with a box each"""
+    grid: int = 64
+    """cells a side of an embedding: 64 for an input of 1024"""
+    repeats: int = 2
+    """steps that are measured, after one that is not"""
+    device: Device = "auto"
+    """auto: a GPU if there is one"""
     json: Path | None = None
     """file for the figures"""
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from rich.table import Table
 
 from kitsam import __version__
@@ -37,7 +38,7 @@ from kitsam.embedding_plan import (
 from kitsam.errors import CaseError, KitsamError, ShardError
 from kitsam.kits.case import Case, CaseFiles, find_cases, read_case
 from kitsam.kits.split import write_split
-from kitsam.processes import deal, start, use_bfloat16
+from kitsam.processes import deal, losing_no_process, start, use_bfloat16
 from kitsam.sam.encoder import (
     EMBEDDING_CHANNELS,
     Encoder,
@@ -73,6 +74,11 @@ def run(config: EmbedConfig) -> int:
     processes = start(config.device)
     if config.dry_run:
         return _dry_run(config)
+    with losing_no_process():
+        return _embed(config, processes)
+
+
+def _embed(config: EmbedConfig, processes: PartialState) -> int:
     encoder, record = build_encoder(config.encoder)
     settings = _settings(config, record)
     with processes.main_process_first():

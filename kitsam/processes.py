@@ -2,13 +2,31 @@
 
 Accelerate starts the process group from what `torchrun`, `accelerate launch` or SLURM put into the environment;
 on a machine without a GPU it must be told to use the CPU, or it would not take torchrun's processes.
+
+Processes wait for one another with a limit: generous while they start and where work was dealt beforehand, short while
+they train in step, so that a process that hangs ends the others soon. One that dies ends them at once over gloo.
 """
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from kitsam.config import Device, Precision
-from kitsam.errors import OptionError
+from kitsam.errors import KitsamError, OptionError
+
+# Reading the shard set, the first step, validation: one process may be that far behind another.
+UNEVEN = timedelta(minutes=30)
+# Cases dealt beforehand: the last process may be a whole group of cases behind the first, hours on a CPU.
+DEALT = timedelta(days=1)
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 def use_cpu(device: Device) -> bool:
@@ -19,7 +37,44 @@ def use_cpu(device: Device) -> bool:
 
 
 def start(device: Device) -> PartialState:
-    return PartialState(cpu=use_cpu(device))
+    """The processes of a stage whose work is dealt beforehand."""
+    end_with_launcher()
+    return PartialState(cpu=use_cpu(device), timeout=DEALT)
+
+
+def end_with_launcher() -> None:
+    """Have Linux kill this process when torchrun is killed, which otherwise leaves its processes at work on the same files."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def answer_within(limit: timedelta) -> None:
+    """From now on an operation over all processes fails that takes longer."""
+    if torch.distributed.is_initialized():
+        _set_pg_timeout(limit)  # the only way to change a group that exists, and what torchtitan uses
+
+
+@contextmanager
+def unevenly(afterwards: timedelta) -> Iterator[None]:
+    """A block in which one process may take much longer than another; `afterwards` is the limit behind it."""
+    answer_within(UNEVEN)
+    yield
+    answer_within(afterwards)
+
+
+@contextmanager
+def losing_no_process() -> Iterator[None]:
+    """Say in one line that another process has gone or hangs; the backends say it in their own words only."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if not isinstance(error, torch.distributed.DistError) and not any(name in text for name in ("gloo", "NCCL")):
+            raise
+        rank = os.environ.get("RANK", "0")
+        raise KitsamError(
+            f"process {rank}: another process has ended or does not answer, the same command goes on from what is saved: {text[:200]}"
+        ) from error
 
 
 def use_bfloat16(precision: Precision, device: torch.device) -> bool:

@@ -11,12 +11,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
 
 from kitsam.config import TrainConfig
@@ -25,7 +26,15 @@ from kitsam.embedding import INITIAL_DECODER
 from kitsam.errors import KitsamError, OptionError
 from kitsam.files import write_json, write_text
 from kitsam.kits.strata import negative_ratio
-from kitsam.processes import use_bfloat16, use_cpu
+from kitsam.processes import (
+    UNEVEN,
+    answer_within,
+    end_with_launcher,
+    losing_no_process,
+    unevenly,
+    use_bfloat16,
+    use_cpu,
+)
 from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
 from kitsam.seeds import derive
 from kitsam.shards.batches import batches
@@ -53,7 +62,8 @@ NONFINITE = "nonfinite.json"
 
 
 def run(config: TrainConfig) -> int:
-    train(config)
+    with losing_no_process():
+        train(config)
     return 0
 
 
@@ -87,9 +97,12 @@ def _check(config: TrainConfig) -> None:
     for name, value in (("steps", config.steps), ("batch_size", config.batch_size), ("validation.every", config.validation.every)):
         if value < 1:
             raise OptionError(f"--{name}: must be at least 1, not {value}")
+    if config.step_timeout <= 0:
+        raise OptionError(f"--step_timeout: must be above 0 seconds, not {config.step_timeout}")
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
+    end_with_launcher()
     cpu = use_cpu(config.device)
     bfloat16 = use_bfloat16(config.precision, torch.device("cpu" if cpu else "cuda"))
     accelerator = Accelerator(
@@ -98,7 +111,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         log_with="tensorboard",
         project_dir=config.out,
         # Every weight that trains gets a gradient in every step.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False), InitProcessGroupKwargs(timeout=UNEVEN)],
     )
     if config.batch_size % accelerator.num_processes:
         raise OptionError(f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes")
@@ -150,6 +163,7 @@ def _train(
     rank, ranks = accelerator.process_index, accelerator.num_processes
     positive_weight = negative_ratio(shards.manifest.voxels, config.target) ** config.loss.balance
     log = _Log(accelerator, config, shards, order)
+    in_step = timedelta(seconds=config.step_timeout)
 
     def examples(step: int, samples: Samples) -> Examples:
         return make_examples(
@@ -170,6 +184,7 @@ def _train(
     with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick, closing(made):
         for step, batch in enumerate(made, state.step):
             losses = _step(accelerator, model, optimizer, batch.to(accelerator.device), step, positive_weight, config)
+            answer_within(in_step)
             state.step = step + 1
             log.add(losses)
             last = state.step == config.steps
@@ -181,7 +196,8 @@ def _train(
             else:
                 stopped = bool(stop) and ranks == 1
             if validating:
-                _validate(accelerator, model, shards, config, state, log)
+                with unevenly(in_step):
+                    _validate(accelerator, model, shards, config, state, log)
                 state.finished = last or (config.validation.patience > 0 and state.stale >= config.validation.patience)
             if saving or stopped:
                 log.write(state.step)

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Any kitsam command on several machines. The same line on each, with its own RANK:
+#   HOST=10.0.0.1 RANK=0 NODES=2 PROCESSES=8 launch/multi_node.sh train --config configs/roi.yaml ...
+# Where a machine has several networks, name the one to use in GLOO_SOCKET_IFNAME (CPU) or NCCL_SOCKET_IFNAME (GPU).
+# SIGUSR1 has a training run save and end, exit code 0.
+set -euo pipefail
+: "${HOST:?address of the machine of rank 0, as the others reach it}"
+RANK=${RANK:-${SLURM_NODEID:?or RANK: number of this machine, 0 on HOST}}
+PORT=${PORT:-29500}         # free on HOST
+NODES=${NODES:-2}           # machines
+PROCESSES=${PROCESSES:-gpu} # on each machine; gpu: one for each GPU
+RESTARTS=${RESTARTS:-3}     # how often a run that lost a process goes on by itself; the machines wait 10 minutes for each other
+# Under which the others reach this machine: the one from which it reaches HOST.
+ADDRESS=${ADDRESS:-$(python -c "import socket as s; u = s.socket(type=s.SOCK_DGRAM); u.connect(('$HOST', $PORT)); print(u.getsockname()[0])")}
+# Or a run that is started again would be given the addresses of the processes that died (pytorch#135712).
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+# Threads of each process. torchrun itself would take 1.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+
+# SIGUSR1 goes to the processes, which save and end: torchrun would die of it. SIGTERM torchrun hands on itself.
+trap 'again=1; kill -USR1 $(cat /proc/$launcher/task/$launcher/children) || true' USR1
+trap 'again=1; kill -TERM $launcher' TERM INT
+(
+    trap '' USR1
+    exec torchrun --nnodes "$NODES" --nproc_per_node "$PROCESSES" --max_restarts "$RESTARTS" --rdzv_backend c10d \
+        --rdzv_id kitsam --rdzv_endpoint "$HOST:$PORT" --rdzv_conf "is_host=$((RANK == 0))" --local_addr "$ADDRESS" \
+        -m kitsam "$@"
+) &
+launcher=$!
+again=1 # a signal ends `wait`, not torchrun
+while [[ $again ]]; do
+    again= code=0
+    wait $launcher || code=$?
+done
+exit "$code"

@@ -1,0 +1,86 @@
+"""A process that dies or hangs ends the others, and the run goes on."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from starting import (
+    LAUNCH,
+    Started,
+    close,
+    descendants,
+    end,
+    free_port,
+    losses,
+    one_machine,
+    steps_done,
+    torchrun,
+    train_arguments,
+)
+from tiny import train_config
+
+from kitsam.config import ValidationConfig
+
+STEPS = 16
+
+
+@pytest.fixture(scope="module")
+def whole(shards, tmp_path_factory):
+    """A run of one process that nothing disturbed."""
+    from kitsam.training import loop
+
+    run = tmp_path_factory.mktemp("whole") / "run"
+    loop.run(long_config(shards, run))
+    return run
+
+
+def long_config(shards, run):
+    return train_config("tumor", shards, run, steps=STEPS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_dies_or_hangs_ends_the_other_with_one_line(shards, tmp_path, number):
+    config = train_config("tumor", shards, tmp_path / "run", steps=10000, validation=ValidationConfig(every=10000), step_timeout=2)
+    command = ["kitsam", *train_arguments(config, tmp_path)]
+    group = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    with (
+        Started(command, tmp_path / "0.log", RANK=0, LOCAL_RANK=0, **group) as first,
+        Started(command, tmp_path / "1.log", RANK=1, LOCAL_RANK=1, **group) as second,
+    ):
+        first.wait_until(lambda: steps_done(config.out) >= 2)
+        second.process.send_signal(number)
+        assert first.wait(20) == 1
+        assert "kitsam train: error: process 0: another process has ended or does not answer" in first.text
+        assert "Traceback" not in first.text
+
+
+def test_a_run_that_lost_a_process_goes_on_by_itself_to_the_same_decoder(shards, whole, tmp_path):
+    config = long_config(shards, tmp_path / "run")
+    command = [LAUNCH / "multi_node.sh", *train_arguments(config, tmp_path)]
+    with Started(command, tmp_path / "log", **one_machine(2, restarts=2)) as started:
+        started.wait_until(lambda: steps_done(config.out) >= 6)
+        end(started.ranks()[1], signal.SIGKILL)
+        assert started.wait() == 0, started.text[-3000:]
+        assert "Going on after step" in started.text
+    assert losses(config.out) == pytest.approx(losses(whole), rel=2e-2)
+    assert close(config.out, whole)
+
+
+@pytest.mark.slow
+def test_processes_end_with_their_launcher(shards, tmp_path):
+    config = long_config(shards, tmp_path / "run")
+    with Started(torchrun(2, *train_arguments(config, tmp_path, steps=10000)), tmp_path / "log") as started:
+        started.wait_until(lambda: steps_done(config.out) >= 2)
+        ranks = started.ranks()
+        assert len(ranks) == 2 and set(ranks.values()) <= set(descendants(started.process.pid))
+        end(started.process.pid, signal.SIGKILL)
+        started.wait()
+        assert all(ended(pid) for pid in ranks.values())
+
+
+def ended(pid: int) -> bool:
+    until = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return not Path(f"/proc/{pid}").exists()

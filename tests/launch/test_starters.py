@@ -1,0 +1,115 @@
+"""The shell files in launch/, each run as its head says."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from starting import (
+    LAUNCH,
+    Started,
+    files_of,
+    finish,
+    losses,
+    one_machine,
+    steps_done,
+    train_arguments,
+)
+from tiny import train_config
+
+from kitsam.config import ValidationConfig
+from kitsam.training import loop
+
+SET = ["--encoder.name", "tiny", "--encoder.input_size", "64", "--views.count", "2", "--val_fraction", "0.25", "--group_cases", "2", "--shard_samples", "16"]
+
+# What SLURM's srun does with one task a node: its variables, and signals passed on to every task.
+SRUN = r"""#!/usr/bin/env bash
+echo "srun $*" >> "$STUB_LOG"
+while [[ $1 == --* ]]; do shift; done
+tasks=()
+for ((node = 0; node < SLURM_JOB_NUM_NODES; node++)); do
+    SLURM_NODEID=$node SLURM_PROCID=$node "$@" & tasks+=($!)
+done
+trap 'kill -USR1 "${tasks[@]}"; again=1' USR1
+again=1
+while [[ $again ]]; do again= code=0; for task in "${tasks[@]}"; do wait $task || code=$?; done; done
+exit $code
+"""
+SCONTROL = r"""#!/usr/bin/env bash
+echo "scontrol $*" >> "$STUB_LOG"
+if [[ $1 == show ]]; then printf '127.0.0.1\nother-node\n'; fi
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """A function: node count -> the environment of a job on a machine with SLURM."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+
+    def job(nodes: int) -> dict[str, object]:
+        return {
+            "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "STUB_LOG": tmp_path / "asked",
+            "SLURM_JOB_ID": 77,
+            "SLURM_JOB_NODELIST": "node[1-2]",
+            "SLURM_JOB_NUM_NODES": nodes,
+            "PROCESSES": 1,
+            "PORT": one_machine(1, 0)["PORT"],
+        }
+
+    return job
+
+
+def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_path, slurm):
+    rarely = {"checkpoint_every": 60, "validation": ValidationConfig(every=60)}
+    config = train_config("tumor", shards, tmp_path / "run", steps=60, **rarely)
+    metrics = config.out / "metrics.jsonl"
+    with Started(["bash", LAUNCH / "train.sbatch", *train_arguments(config, tmp_path)], tmp_path / "log", **slurm(2)) as job:
+        job.wait_until(lambda: metrics.exists() and metrics.read_text())
+        assert sorted(job.ranks()) == [0, 1], job.text
+        job.process.send_signal(signal.SIGUSR1)
+        assert job.wait() == 0, job.text[-3000:]
+        assert "the same command goes on from there" in job.text
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0] == "scontrol show hostnames node[1-2]" and asked[-1] == "scontrol requeue 77"
+    assert asked[1].startswith("srun --kill-on-bad-exit=1 launch/multi_node.sh train")
+    assert 0 < steps_done(config.out) < 60
+    assert loop.run(config) == 0 and len(losses(config.out)) == 60
+
+
+def test_all_processes_embed_then_every_shard_is_checked(data, shards, tmp_path):
+    command = [LAUNCH / "shard_one_machine.sh", *SET]
+    text = finish(command, tmp_path / "log", DATA=data, SHARDS=tmp_path / "set", PROCESSES=3)
+    assert "All good" in text
+    assert files_of(tmp_path / "set") == files_of(shards)
+
+
+@pytest.mark.slow
+def test_a_bad_shard_ends_the_check_with_its_name(data, shards, tmp_path):
+    copy = tmp_path / "set"
+    shutil.copytree(shards, copy)
+    bad = min(copy.glob("train/*.tar"))
+    content = bytearray(bad.read_bytes())
+    content[5000] ^= 1
+    bad.write_bytes(content)
+    with Started([LAUNCH / "shard_one_machine.sh", *SET], tmp_path / "log", DATA=data, SHARDS=copy) as started:
+        assert started.wait() == 1 and f"BAD {bad}" in started.text
+
+
+@pytest.mark.slow
+def test_cpu_sh_shares_the_work_of_any_command(data, shards, runs, tmp_path):
+    decoders = [word for target, run in runs.items() for word in (f"--{target}", run)]
+    command = [LAUNCH / "cpu.sh", "evaluate", "--data", data, "--shards", shards, "--out", tmp_path / "out", *decoders]
+    finish(command, tmp_path / "log", PROCESSES=2)
+    assert (tmp_path / "out" / "metrics.csv").exists()
+
+
+def test_a_missing_variable_is_named(tmp_path):
+    with Started([LAUNCH / "multi_node.sh", "train"], tmp_path / "log") as started:
+        assert started.wait() == 1 and "HOST: address of the machine of rank 0" in started.text

@@ -1,32 +1,43 @@
 """Stage 3: validation shards -> cascade -> label maps -> the official metrics.
 
-Each process labels its share of the cases from their stored embeddings, with boxes of the ROI decoder itself, and compares with
-the truth at full resolution. A case's result is written as it comes, under the settings it was made with, so that a restart
-computes only what is missing; the main process merges them in case order.
+Each process labels its share of the cases from their stored embeddings, with boxes of the ROI decoder itself. Worker processes
+beside it compare with the truth at full resolution, while the device goes on with the next case, and write each result as it comes;
+a restart computes only what is missing. The main process merges the results in case order.
 """
 
 import hashlib
 import json
+from collections import deque
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from kitsam.bundle import cascade_of, load_runs
 from kitsam.cascade import Cascade, label_volume
 from kitsam.config import EvaluateConfig
 from kitsam.console import progress, say, warn
 from kitsam.errors import CaseError, OptionError
-from kitsam.evaluation.metrics import CaseScores, score_case
+from kitsam.evaluation.case_results import (
+    PREDICTIONS,
+    is_done,
+    result_path,
+    save_and_score,
+    write_result,
+)
+from kitsam.evaluation.metrics import CaseScores
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.summary import detection_table, results_table
-from kitsam.files import read_json, sha256_of, write_json
-from kitsam.kits.case import CaseFiles, find_cases, read_label, save_label
+from kitsam.evaluation.workers import case_workers
+from kitsam.files import read_json, sha256_of
+from kitsam.kits.case import CaseFiles, Volume, find_cases, read_label
 from kitsam.processes import deal, start
 from kitsam.shards.manifest import ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
 
-CASES, PREDICTIONS = "cases", "predictions"
+MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
 
 def run(config: EvaluateConfig) -> int:
@@ -42,14 +53,10 @@ def run(config: EvaluateConfig) -> int:
     processes = start(config.device)
     cascade = cascade_of(runs, config.cascade, processes.device)
     fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
-    missing = [name for name in cases if not _is_done(config.out, name, fingerprint)]
+    missing = [name for name in cases if not is_done(config.out, name, fingerprint)]
     processes.wait_for_everyone()
     mine = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
-    with progress("Evaluating", len(mine), "cases") as tick:
-        for name in (missing[index] for index in mine):
-            result = _evaluate_case(files[name], cases[name], shards, cascade, config.out)
-            write_json(_result_path(config.out, name), {"fingerprint": fingerprint, **result})
-            tick(1, name)
+    _evaluate([missing[index] for index in mine], files, cases, shards, cascade, config, fingerprint)
     processes.wait_for_everyone()
     failed = _finish(config, sorted(cases), runs) if processes.is_main_process else {}
     return 1 if failed or shards.manifest.skipped else 0
@@ -61,36 +68,46 @@ def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: Shard
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _result_path(out: Path, name: str) -> Path:
-    return out / CASES / f"{name}.json"
+def _evaluate(
+    names: list[str],
+    files: dict[str, CaseFiles],
+    cases: dict[str, ShardEntry],
+    shards: ShardSet,
+    cascade: Cascade,
+    config: EvaluateConfig,
+    fingerprint: str,
+) -> None:
+    """Label each case here, and have it written and scored beside."""
+    waiting: deque[Future[None]] = deque()
+    with case_workers(config.workers, len(names)) as pool, progress("Evaluating", len(names), "cases") as tick:
+        for name in names:
+            try:
+                truth = read_label(files[name].segmentation)
+            except CaseError as error:
+                warn(f"{name} is left out: {error}")
+                write_result(config.out, name, fingerprint, {"skipped": str(error)})
+                tick(1, name)
+                continue
+            label = _label_case(cases[name], truth, shards, cascade)
+            waiting.append(pool.submit(save_and_score, config.out, files[name], label, fingerprint))
+            while len(waiting) > MOST_WAITING * config.workers:
+                waiting.popleft().result()
+            tick(1, name)
+        for future in waiting:
+            future.result()
 
 
-def _is_done(out: Path, name: str, fingerprint: str) -> bool:
-    path = _result_path(out, name)
-    if not path.exists():
-        return False
-    result = read_json(path)
-    # Scores without lesions are an older version's.
-    return result["fingerprint"] == fingerprint and "tumors" in result.get("scores", {})
-
-
-def _evaluate_case(files: CaseFiles, entry: ShardEntry, shards: ShardSet, cascade: Cascade, out: Path) -> dict[str, Any]:
-    try:
-        truth = read_label(files.segmentation)
-    except CaseError as error:
-        warn(f"{files.name} is left out: {error}")
-        return {"skipped": str(error)}
+def _label_case(entry: ShardEntry, truth: Volume, shards: ShardSet, cascade: Cascade) -> np.ndarray:
+    """(S, H, W) uint8, from stored embeddings alone; of the truth only shape and spacing are looked at."""
 
     def embeddings(first: int, count: int):
         return shards.validation_slices(entry, first, count).embeddings(cascade.device)
 
-    label = label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
-    save_label(out / PREDICTIONS / f"{files.name}.nii.gz", label, truth.geometry)
-    return {"scores": score_case(truth.voxels, label, truth.spacing).to_dict()}
+    return label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
 
 
 def _finish(config: EvaluateConfig, names: list[str], runs) -> dict[str, str]:
-    results = {name: read_json(_result_path(config.out, name)) for name in names}
+    results = {name: read_json(result_path(config.out, name)) for name in names}
     scores = {name: CaseScores.from_dict(result["scores"]) for name, result in results.items() if "scores" in result}
     failed = {name: result["skipped"] for name, result in results.items() if "skipped" in result}
     if not scores:

@@ -8,7 +8,8 @@ listed, and told by the exit code.
 
 import re
 from concurrent.futures import Future, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,18 @@ from nibabel.orientations import inv_ornt_aff
 from kitsam.config import ScoreConfig
 from kitsam.console import progress, say, warn
 from kitsam.errors import CaseError, OptionError
+from kitsam.evaluation.case_results import PREDICTIONS
+from kitsam.evaluation.compare import (
+    FILE_NAME,
+    Comparison,
+    compare,
+    comparison_table,
+    read_others,
+    write_comparison,
+)
 from kitsam.evaluation.metrics import CaseScores, missing_prediction, score_case
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
-from kitsam.evaluation.summary import detection_table, results_table
+from kitsam.evaluation.summary import detection_table, figures, results_table
 from kitsam.evaluation.workers import case_workers
 from kitsam.kits.case import CaseFiles, Volume, check_same_shape, find_cases, read_label
 
@@ -29,12 +39,13 @@ SAME_AFFINE = 1e-3
 
 
 def run(config: ScoreConfig) -> int:
+    config = replace(config, predictions=_label_map_folder(config.predictions))
     cases = find_cases(config.data)
     predictions = find_predictions(config.predictions, cases)
     # Test cases without a segmentation are no part of this, unless one was predicted.
     cases = {name: files for name, files in cases.items() if name in predictions or files.segmentation.exists()}
-    asked = {name: cases[name] for name in predictions} if config.only_present else cases
-    results, skipped = score_all(asked, predictions, config.workers)
+    others = read_others(config.against, partial(_figures_of, cases=cases, config=config)) if config.against else None
+    results, skipped = _score_asked(cases, predictions, config)
     scores = {name: result.scores for name, result in results.items()}
     settings = {
         "command": "score",
@@ -47,17 +58,30 @@ def run(config: ScoreConfig) -> int:
     say(results_table(scores))
     say(detection_table(scores))
     say(f"Wrote {config.out / CSV_NAME}, {config.out / JSON_NAME}")
+    # One of an earlier run would be taken for this one's.
+    (config.out / FILE_NAME).unlink(missing_ok=True)
+    if others is not None:
+        comparison = compare({name: figures(case) for name, case in scores.items()}, others, str(config.against))
+        write_comparison(config.out, comparison)
+        _warn_of_unpaired(comparison)
+        say(comparison_table(comparison))
+        say(f"Wrote {config.out / FILE_NAME}")
     return 1 if skipped else 0
 
 
-def find_predictions(folder: Path, cases: dict[str, CaseFiles]) -> dict[str, Path]:
+def _label_map_folder(folder: Path) -> Path:
+    """The folder itself, or the one in it where `kitsam evaluate` put its label maps."""
+    return folder / PREDICTIONS if (folder / JSON_NAME).is_file() and (folder / PREDICTIONS).is_dir() else folder
+
+
+def find_predictions(folder: Path, cases: dict[str, CaseFiles], option: str = "predictions") -> dict[str, Path]:
     """The label maps by the case that they are named for. Raises `OptionError` when there is none."""
     if not folder.is_dir():
-        raise OptionError(f"predictions: no such folder: {folder}")
+        raise OptionError(f"{option}: no such folder: {folder}")
     found = {name: path for name in cases if (path := folder / f"{name}{ENDING}").is_file()}
     if not found:
         raise OptionError(
-            f"predictions: no label map of any case of --data in {folder} (such as {next(iter(cases))}{ENDING})"
+            f"{option}: no label map of any case of --data in {folder} (such as {next(iter(cases))}{ENDING})"
         )
     return found
 
@@ -70,12 +94,14 @@ class Result:
     warning: str | None = None
 
 
-def score_all(
-    cases: dict[str, CaseFiles], predictions: dict[str, Path], workers: int | None
+def _score_asked(
+    cases: dict[str, CaseFiles], predictions: dict[str, Path], config: ScoreConfig
 ) -> tuple[dict[str, Result], dict[str, str]]:
     """The results by case, and why the other cases have none."""
+    if config.only_present:
+        cases = {name: cases[name] for name in predictions if name in cases}
     results, skipped = {}, {}
-    with case_workers(workers, len(cases)) as pool, progress("Scoring", len(cases), "cases") as tick:
+    with case_workers(config.workers, len(cases)) as pool, progress("Scoring", len(cases), "cases") as tick:
         futures: dict[Future[Result], str] = {
             pool.submit(score_files, files.segmentation, predictions.get(name)): name for name, files in cases.items()
         }
@@ -110,6 +136,18 @@ def canonical_affine(volume: Volume) -> np.ndarray:
     """(4, 4) canonical voxel indices -> mm: what must agree, in whatever order a file keeps its axes."""
     to_canonical = inv_ornt_aff(volume.geometry.to_file, volume.voxels.shape)
     return volume.geometry.affine @ np.linalg.inv(to_canonical)
+
+
+def _figures_of(folder: Path, cases: dict[str, CaseFiles], config: ScoreConfig) -> dict[str, dict[str, float]]:
+    """Of the label maps in a folder to compare with, under the same rule for those that are missing."""
+    results, _ = _score_asked(cases, find_predictions(folder, cases, "--against"), config)
+    return {name: figures(result.scores) for name, result in results.items()}
+
+
+def _warn_of_unpaired(comparison: Comparison) -> None:
+    for names, where in ((comparison.only_here, "not there"), (comparison.only_there, "only there")):
+        if names:
+            warn(f"compared without {', '.join(names)}: {where}, in {comparison.against}")
 
 
 def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: list[str], config: ScoreConfig) -> None:

@@ -181,6 +181,8 @@ class TrainConfig:
     """optimizer steps"""
     batch_size: int = 64
     """slices a step, over all processes"""
+    accumulate: int = 1
+    """parts that a process computes its share of a batch in, for GPUs with little memory; the result does not depend on it"""
     quotas: Literal["natural"] | dict[str, float] = "natural"
     """share of each stratum in a batch, such as {kidney: 1, tumor: 2}; natural: as in the data"""
     shift: float = 0.05

@@ -23,7 +23,9 @@ from rich.progress import (
 
 SECONDS_BETWEEN_LINES = 30.0
 
-stdout = Console(soft_wrap=True)
+LOG_WIDTH = 120  # columns of a table where stdout is no terminal
+
+stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 _stderr = Console(stderr=True, soft_wrap=True)
 
 

@@ -72,3 +72,24 @@ def keep(path: Path | None, name: str, figures: dict[str, Any]) -> None:
     if path:
         write_json(path, {"benchmark": name, "machine": machine(), **figures})
         say(f"Figures: {path}")
+
+
+def wait_for_device(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes, at most, since `reset_peak_memory`: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))

@@ -27,6 +27,7 @@ from kitsam.sam.prompts import clip, enlarge, find_instances, jitter, roi_box
 from kitsam.seeds import generator
 from kitsam.shards.reader import Samples
 from kitsam.shards.sample import SampleRecord
+from kitsam.training.losses import holds_class
 
 ROI_ERROR = 6.0  # mm by which a usable ROI decoder may miss a kidney's outline
 FAR_WEIGHT = 0.5  # of a pixel in the box farther from the ROI than that
@@ -42,10 +43,26 @@ class Examples:
     boxes: Tensor  # (P, 4) float32, input pixels
     targets: Tensor  # (P, 4G, 4G) float32 in 0..1
     region: Tensor  # (P, 4G, 4G) float32, how much the answer counts: 0 outside the box, 1 where it matters most
+    positive: Tensor  # (P,) float32, 1 where the box holds what is asked for
 
     def to(self, device: torch.device) -> "Examples":
         tensors = (getattr(self, name) for name in self.__dataclass_fields__)
         return Examples(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in tensors))
+
+    def split(self, parts: int) -> list["Examples"]:
+        """By slices, as evenly as they go, with their boxes."""
+        if parts == 1:
+            return [self]
+        cut = []
+        for rows in torch.arange(len(self.stored)).tensor_split(parts):
+            if not len(rows):
+                continue
+            first, last = int(rows[0]), int(rows[-1]) + 1
+            boxes = slice(*torch.searchsorted(self.slice_of_box, torch.tensor([first, last])).tolist())
+            asked = (self.boxes[boxes], self.targets[boxes], self.region[boxes], self.positive[boxes])
+            scales = None if self.scales is None else self.scales[first:last]
+            cut.append(Examples(self.stored[first:last], scales, self.slice_of_box[boxes] - first, *asked))
+        return cut
 
 
 def strata_for(target: Target) -> tuple[str, ...]:
@@ -85,7 +102,8 @@ def make_examples(
             embedding.copy_(embedding.roll(cells, (1, 2)))
     counts = torch.tensor([len(boxes) for boxes, *_ in questions])
     boxes, targets, region = (torch.cat(parts) for parts in zip(*questions))
-    return Examples(samples.stored, samples.scales, torch.repeat_interleave(torch.arange(len(counts)), counts), boxes, targets, region)
+    slice_of_box = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    return Examples(samples.stored, samples.scales, slice_of_box, boxes, targets, region, holds_class(targets, region))
 
 
 def _questions(record, mask, target, config, grid, lesion_weight, rng) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,7 +40,6 @@ from kitsam.seeds import derive
 from kitsam.shards.batches import batches
 from kitsam.shards.manifest import check_signature
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.shards.storage import restore
 from kitsam.shards.stream import SampleOrder
 from kitsam.tensors import read_tensors
 from kitsam.training.checkpoint import (
@@ -53,12 +52,16 @@ from kitsam.training.checkpoint import (
     save_decoder,
 )
 from kitsam.training.examples import Examples, make_examples, strata_for
-from kitsam.training.losses import box_losses
 from kitsam.training.schedule import learning_rate
+from kitsam.training.step import train_step
 from kitsam.training.validation import validate
 
 METRICS = "metrics.jsonl"
 NONFINITE = "nonfinite.json"
+# Every weight that trains gets a gradient in every step; all 16 MB of them go in one message; buffers never change.
+DDP = DistributedDataParallelKwargs(
+    find_unused_parameters=False, bucket_cap_mb=32, gradient_as_bucket_view=True, broadcast_buffers=False
+)
 
 
 def run(config: TrainConfig) -> int:
@@ -94,7 +97,8 @@ def train(config: TrainConfig) -> bool:
 
 
 def _check(config: TrainConfig) -> None:
-    for name, value in (("steps", config.steps), ("batch_size", config.batch_size), ("validation.every", config.validation.every)):
+    counts = {"steps": config.steps, "batch_size": config.batch_size, "accumulate": config.accumulate}
+    for name, value in {**counts, "validation.every": config.validation.every}.items():
         if value < 1:
             raise OptionError(f"--{name}: must be at least 1, not {value}")
     if config.step_timeout <= 0:
@@ -110,8 +114,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         mixed_precision="bf16" if bfloat16 else "no",
         log_with="tensorboard",
         project_dir=config.out,
-        # Every weight that trains gets a gradient in every step.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False), InitProcessGroupKwargs(timeout=UNEVEN)],
+        kwargs_handlers=[DDP, InitProcessGroupKwargs(timeout=UNEVEN)],
     )
     if config.batch_size % accelerator.num_processes:
         raise OptionError(f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes")
@@ -183,7 +186,7 @@ def _train(
 
     with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick, closing(made):
         for step, batch in enumerate(made, state.step):
-            losses = _step(accelerator, model, optimizer, batch.to(accelerator.device), step, positive_weight, config)
+            losses = train_step(accelerator, model, optimizer, batch, step, positive_weight, config)
             answer_within(in_step)
             state.step = step + 1
             log.add(losses)
@@ -206,25 +209,6 @@ def _train(
             if stopped or state.finished:
                 return stopped and not state.finished
     return False
-
-
-def _step(accelerator, model, optimizer, batch: Examples, step: int, positive_weight: float, config: TrainConfig) -> Tensor:
-    """One optimizer step. Returns this process's share of the global batch's loss, Dice loss and cross-entropy: (3,)."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, config.steps, config.optimizer)
-    with accelerator.autocast():
-        logits = model(restore(batch.stored, batch.scales), batch.slice_of_box, batch.boxes)
-    dice, cross_entropy, positive = box_losses(logits, batch.targets, batch.region, positive_weight)
-    counts = torch.stack([positive.sum(), torch.ones_like(positive).sum()])
-    parts = torch.stack([dice.sum(), cross_entropy.sum()]) / accelerator.reduce(counts, "sum").clamp(min=1)
-    loss = config.loss.dice * parts[0] + config.loss.cross_entropy * parts[1]
-    # Gradients are averaged over the processes; the loss is a sum over them.
-    accelerator.backward(loss * accelerator.num_processes)
-    if config.optimizer.clip_norm:
-        accelerator.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return torch.stack([loss, *parts]).detach()
 
 
 def _validate(accelerator, model, shards: ShardSet, config: TrainConfig, state: Progress, log: "_Log") -> None:

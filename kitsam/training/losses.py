@@ -16,14 +16,20 @@ SMOOTHING = 1.0  # pixels of the logits; keeps a class of less than a pixel from
 class BoxLosses(NamedTuple):
     dice: Tensor  # (P,), 0 where the box does not hold the class
     cross_entropy: Tensor  # (P,)
-    positive: Tensor  # (P,) float: 1 where the box holds the class
 
 
-def box_losses(logits: Tensor, targets: Tensor, region: Tensor, positive_weight: float) -> BoxLosses:
-    """All (P, L, L): logits, targets in 0..1, region 0..1 says how much a pixel counts. `positive_weight` weighs positive pixels in the cross-entropy."""
-    positive = ((targets * region).sum((1, 2)) > 0).float()
-    dice = _dice(logits, targets, region) * positive
-    return BoxLosses(dice, _cross_entropy(logits, targets, region, positive_weight), positive)
+def holds_class(targets: Tensor, region: Tensor) -> Tensor:
+    """(P,) float: 1 where the box holds the class."""
+    return ((targets * region).sum((1, 2)) > 0).float()
+
+
+def box_losses(logits: Tensor, targets: Tensor, region: Tensor, positive: Tensor, positive_weight: float) -> BoxLosses:
+    """Losses of P boxes.
+
+    logits, targets in 0..1 and region, which says how much a pixel counts: (P, L, L); positive: (P,), from `holds_class`;
+    `positive_weight` weighs positive pixels in the cross-entropy.
+    """
+    return BoxLosses(_dice(logits, targets, region) * positive, _cross_entropy(logits, targets, region, positive_weight))
 
 
 def _dice(logits: Tensor, targets: Tensor, region: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import train_config
 
 from kitsam.errors import KitsamError, OptionError
-from kitsam.training import loop
+from kitsam.training import loop, step
 from kitsam.training.checkpoint import load_run, saved_checkpoints
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -141,6 +141,15 @@ def test_two_processes_train_to_the_same_decoder(shards, runs, tmp_path):
     assert all(torch.allclose(first[name], second[name], atol=2e-3) for name in first)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 9])
+def test_a_batch_in_parts_trains_to_the_same_decoder(shards, runs, tmp_path, parts):
+    loop.run(train_config("tumor", shards, tmp_path / "run", accumulate=parts))
+    whole, cut = ([line["loss"] for line in losses(run) if "loss" in line] for run in (runs["tumor"], tmp_path / "run"))
+    assert cut == pytest.approx(whole, rel=1e-3)
+    first, second = weights(runs["tumor"]), weights(tmp_path / "run")
+    assert all(torch.allclose(first[name], second[name], atol=2e-3) for name in first)
+
+
 def test_a_lesion_decoder_can_start_from_the_roi_decoder(shards, runs, tmp_path):
     from kitsam.config import OptimizerConfig
 
@@ -176,12 +185,12 @@ def test_patience_ends_a_run_that_gets_no_better(shards, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_its_samples(shards, tmp_path, monkeypatch):
-    original = loop.box_losses
+    original = step.box_losses
 
     def breaks(logits, *rest):
         return original(logits * float("nan"), *rest)
 
-    monkeypatch.setattr(loop, "box_losses", breaks)
+    monkeypatch.setattr(step, "box_losses", breaks)
     with pytest.raises(KitsamError, match="loss of step 0 is not finite"):
         loop.run(train_config("tumor", shards, tmp_path / "run"))
     saved = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
@@ -194,6 +203,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_its_samples(shards, tm
     [
         ({"batch_size": 0}, "--batch_size"),
         ({"steps": 0}, "--steps"),
+        ({"accumulate": 0}, "--accumulate"),
         ({"quotas": {"background": 1}}, "--quotas: unknown stratum background"),
         ({"init": "checkpoint"}, "--init"),
     ],

@@ -1,9 +1,13 @@
 import pytest
 import torch
 
-from kitsam.training.losses import box_losses
+from kitsam.training.losses import BoxLosses, box_losses, holds_class
 
 EVERYWHERE = torch.ones(1, 4, 4)
+
+
+def losses_of(logits, targets, region, positive_weight) -> BoxLosses:
+    return box_losses(logits, targets, region, holds_class(targets, region), positive_weight)
 
 
 def corner() -> torch.Tensor:
@@ -14,19 +18,19 @@ def corner() -> torch.Tensor:
 
 def test_a_sure_and_right_answer_costs_nothing():
     for targets in (corner(), torch.zeros(1, 4, 4)):
-        losses = box_losses(40 * (targets - 0.5), targets, EVERYWHERE, 1.0)
+        losses = losses_of(40 * (targets - 0.5), targets, EVERYWHERE, 1.0)
         assert losses.dice.item() == pytest.approx(0, abs=1e-6) and losses.cross_entropy.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_dice_is_asked_of_boxes_that_hold_the_class_only():
     targets = torch.cat([corner(), torch.zeros(1, 4, 4)])
-    losses = box_losses(torch.zeros(2, 4, 4), targets, EVERYWHERE.expand(2, -1, -1), 1.0)
-    assert losses.positive.tolist() == [1, 0] and losses.dice[0] > 0 and losses.dice[1] == 0
+    losses = losses_of(torch.zeros(2, 4, 4), targets, EVERYWHERE.expand(2, -1, -1), 1.0)
+    assert holds_class(targets, EVERYWHERE).tolist() == [1, 0] and losses.dice[0] > 0 and losses.dice[1] == 0
     assert losses.cross_entropy[1] > 0.5
 
 
 def test_by_hand():
-    losses = box_losses(torch.zeros(1, 4, 4), corner(), EVERYWHERE, 1.0)
+    losses = losses_of(torch.zeros(1, 4, 4), corner(), EVERYWHERE, 1.0)
     # 16 pixels of probability 1/2, 4 of them positive.
     assert losses.dice.item() == pytest.approx(1 - (2 * 2 + 1) / (8 + 4 + 1))
     assert losses.cross_entropy.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
@@ -38,27 +42,27 @@ def test_what_lies_outside_the_region_does_not_count():
     logits = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
     other = logits.clone()
     other[0, :, 3] = 9
-    for first, second in zip(box_losses(logits, corner(), region, 3.0), box_losses(other, corner(), region, 3.0)):
+    for first, second in zip(losses_of(logits, corner(), region, 3.0), losses_of(other, corner(), region, 3.0)):
         assert torch.equal(first, second)
 
 
 def test_the_positive_weight_weighs_missed_positives_against_false_ones():
-    missed = box_losses(torch.full((1, 4, 4), -2.0), corner(), EVERYWHERE, 1.0).cross_entropy
-    missed_weighed = box_losses(torch.full((1, 4, 4), -2.0), corner(), EVERYWHERE, 12.0).cross_entropy
+    missed = losses_of(torch.full((1, 4, 4), -2.0), corner(), EVERYWHERE, 1.0).cross_entropy
+    missed_weighed = losses_of(torch.full((1, 4, 4), -2.0), corner(), EVERYWHERE, 12.0).cross_entropy
     assert missed_weighed > 1.5 * missed
 
 
 def test_boxes_do_not_mix():
     logits = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(1))
     targets = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(2))
-    together = box_losses(logits, targets, EVERYWHERE.expand(3, -1, -1), 2.0)
+    together = losses_of(logits, targets, EVERYWHERE.expand(3, -1, -1), 2.0)
     for row in range(3):
-        alone = box_losses(logits[row : row + 1], targets[row : row + 1], EVERYWHERE, 2.0)
+        alone = losses_of(logits[row : row + 1], targets[row : row + 1], EVERYWHERE, 2.0)
         assert torch.allclose(alone.dice, together.dice[row]) and torch.allclose(alone.cross_entropy, together.cross_entropy[row])
 
 
 def test_an_empty_region_costs_nothing_and_breaks_nothing():
     logits = torch.randn(1, 4, 4, requires_grad=True)
-    losses = box_losses(logits, corner(), torch.zeros(1, 4, 4), 2.0)
+    losses = losses_of(logits, corner(), torch.zeros(1, 4, 4), 2.0)
     (losses.dice + losses.cross_entropy).sum().backward()
     assert losses.dice.item() == losses.cross_entropy.item() == 0 and logits.grad.isfinite().all()

@@ -1,0 +1,49 @@
+"""One optimizer step: the loss of a global batch, however it is cut across processes and parts.
+
+Losses are normalized by the boxes of the whole batch, which are known before anything is computed, so that neither the number of
+processes nor that of parts changes what is learned. Nothing here waits for the device.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from kitsam.config import TrainConfig
+from kitsam.shards.storage import restore
+from kitsam.training.examples import Examples
+from kitsam.training.losses import box_losses
+from kitsam.training.schedule import learning_rate
+
+
+def train_step(
+    accelerator: Accelerator, model, optimizer, batch: Examples, step: int, positive_weight: float, config: TrainConfig
+) -> Tensor:
+    """`batch`: this process's share, on the CPU. Returns its share of the loss, the Dice loss and the cross-entropy: (3,)."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, config.steps, config.optimizer)
+    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()]).to(accelerator.device)
+    counts = accelerator.reduce(counts, "sum").clamp(min=1)
+    parts = batch.split(config.accumulate)
+    losses = torch.zeros(3, device=accelerator.device)
+    for number, part in enumerate(parts, 1):
+        # Processes exchange gradients once a step, with the last part's.
+        with nullcontext() if number == len(parts) else accelerator.no_sync(model):
+            losses += _part_losses(accelerator, model, part.to(accelerator.device), counts, positive_weight, config)
+    if config.optimizer.clip_norm:
+        accelerator.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return losses
+
+
+def _part_losses(accelerator: Accelerator, model, part: Examples, counts: Tensor, positive_weight: float, config: TrainConfig) -> Tensor:
+    with accelerator.autocast():
+        logits = model(restore(part.stored, part.scales), part.slice_of_box, part.boxes)
+    dice, cross_entropy = box_losses(logits, part.targets, part.region, part.positive, positive_weight)
+    sums = torch.stack([dice.sum(), cross_entropy.sum()]) / counts
+    loss = config.loss.dice * sums[0] + config.loss.cross_entropy * sums[1]
+    # Gradients are averaged over the processes; the loss is a sum over them.
+    accelerator.backward(loss * accelerator.num_processes)
+    return torch.cat([loss[None], sums]).detach()

@@ -22,9 +22,10 @@ from kitsam.evaluation.bootstrap import mean_intervals
 from kitsam.evaluation.metrics import summary_of
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, read_csv, read_metrics
 from kitsam.evaluation.summary import RESULT_LABELS
-from kitsam.files import write_json
+from kitsam.files import read_json, write_json
 
 FILE_NAME = "comparison.json"
+FIGURE_NOTE = "Difference: mean over cases, with its 95 % bootstrap interval. p: Wilcoxon signed-rank test, two-sided"
 Figures = Mapping[str, float]  # of a case, by the names in RESULT_LABELS
 
 
@@ -44,6 +45,10 @@ class Row:
     p_value: float
     better: int  # cases
     worse: int  # cases
+
+    @property
+    def interval_text(self) -> str:
+        return f"{self.interval_95[0]:+.3f} to {self.interval_95[1]:+.3f}"
 
 
 @dataclass(frozen=True)
@@ -97,10 +102,22 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
     write_json(out / FILE_NAME, asdict(comparison))
 
 
+def read_comparison(folder: Path) -> Comparison | None:
+    """What `write_comparison` wrote there; None where there is none. Raises `KitsamError` naming a damaged file."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path)
+        return Comparison(**{**content, "rows": [Row(**row) for row in content["rows"]]})
+    except (KeyError, TypeError) as error:
+        raise KitsamError(f"{path}: damaged: {error!r}") from error
+
+
 def comparison_table(comparison: Comparison) -> Table:
     table = Table(
         title=f"Against {comparison.against}, cases: {len(comparison.cases)}",
-        caption="difference: mean over cases, with its 95 % bootstrap interval; p: Wilcoxon signed-rank test",
+        caption=FIGURE_NOTE,
         title_justify="left",
         caption_justify="left",
     )
@@ -108,7 +125,6 @@ def comparison_table(comparison: Comparison) -> Table:
     for name in ("here", "there", "difference", "95 %", "p", "better", "worse"):
         table.add_column(name, justify="right")
     for row in comparison.rows:
-        low, high = row.interval_95
-        numbers = (f"{row.mean:.3f}", f"{row.against:.3f}", f"{row.difference:+.3f}", f"{low:+.3f} {high:+.3f}")
+        numbers = (f"{row.mean:.3f}", f"{row.against:.3f}", f"{row.difference:+.3f}", row.interval_text)
         table.add_row(RESULT_LABELS[row.figure], *numbers, f"{row.p_value:.2g}", str(row.better), str(row.worse))
     return table

@@ -69,10 +69,10 @@ def choose_panels(
     spacing: tuple[float, float, float],
 ) -> list[Panel]:
     """Up to four slices from head to feet, all cropped to the same box around the labels on them."""
-    chosen = _choose_slices(prediction, truth, len(image))
+    chosen = choose_slices(prediction, truth, len(image))
     volumes = [volume for volume in (prediction, truth) if volume is not None]
     labeled = np.any([volume[z] > 0 for z in chosen for volume in volumes], axis=0)
-    rows, columns = _crop(labeled, spacing[1:])
+    rows, columns = crop(labeled, spacing[1:])
     panels = []
     for z in sorted(chosen):
         parts = [None if volume is None else volume[z, rows, columns] for volume in (prediction, truth)]
@@ -80,7 +80,7 @@ def choose_panels(
     return panels
 
 
-def _choose_slices(prediction: np.ndarray | None, truth: np.ndarray | None, count: int) -> dict[int, str]:
+def choose_slices(prediction: np.ndarray | None, truth: np.ndarray | None, count: int) -> dict[int, str]:
     """Slice -> what it is shown for."""
     areas = [_areas(volume) for volume in (truth, prediction) if volume is not None]
     labeled = np.flatnonzero(sum(areas)[:, 0])
@@ -116,7 +116,7 @@ def _candidates(
         yield int(labeled[3 * len(labeled) // 4]), "lower part"
 
 
-def _crop(labeled: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
+def crop(labeled: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
     """The box around the labeled pixels with some tissue around; the whole slice where there are none."""
     if not labeled.any():
         return slice(None), slice(None)

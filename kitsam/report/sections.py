@@ -9,29 +9,26 @@ import platform
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kitsam import __version__
 from kitsam.errors import KitsamError
-from kitsam.evaluation.metrics import CaseScores
+from kitsam.evaluation.compare import FIGURE_NOTE, Comparison
+from kitsam.evaluation.lesions import SIZE_NAMES
 from kitsam.evaluation.results import Metrics
-from kitsam.evaluation.summary import PAPER, RESULT_LABELS, result_rows, summarize
-from kitsam.files import read_json
-from kitsam.kits.case import (
-    Case,
-    CaseFiles,
-    Volume,
-    check_same_shape,
-    find_cases,
-    read_case,
-    read_label,
+from kitsam.evaluation.summary import (
+    PAPER,
+    RESULT_LABELS,
+    detection_cells,
+    detections,
+    result_rows,
+    summarize,
 )
+from kitsam.files import read_json
 from kitsam.kits.strata import STRATA
 from kitsam.report import plots
+from kitsam.report.examples import worst_first
 from kitsam.report.markup import (
     Bar,
     Cell,
@@ -39,17 +36,13 @@ from kitsam.report.markup import (
     definitions,
     folded,
     grid,
-    heading,
-    legend,
     paragraph,
-    picture,
     plot,
     section,
     table,
     tile,
     warning,
 )
-from kitsam.report.overlay import OUTLINES, choose_panels, draw_overlay
 from kitsam.report.runs import CONFIG_NAME, TrainingLog, read_log
 
 DECODERS = {"roi": "ROI decoder", "tumor": "tumor decoder", "cyst": "cyst decoder"}
@@ -72,7 +65,7 @@ def results(metrics: Metrics) -> str:
         for name, value in summarize(scores).items()
     ]
     rows = [
-        [row.label, f"{row.mean:.3f}", f"{row.median:.3f}", f"{row.lowest:.3f}", row.paper_text or "–"]
+        [row.label, f"{row.mean:.3f}", row.interval_text or "–", f"{row.median:.3f}", f"{row.lowest:.3f}", row.paper_text or "–"]
         for row in result_rows(scores)
     ]
     note = (
@@ -84,7 +77,8 @@ def results(metrics: Metrics) -> str:
         *_warnings(metrics),
         grid("tiles", tiles),
         paragraph(note, soft=True),
-        card(table(["", "mean", "median", "lowest", "paper"], rows, rule_after=len(PAPER))),
+        card(table(["", "mean", "95 %", "median", "lowest", "paper"], rows, rule_after=len(PAPER), cards=True)),
+        paragraph("95 %: bootstrap interval of the mean, from drawing the cases again and again.", soft=True),
     )
 
 
@@ -99,80 +93,34 @@ def _warnings(metrics: Metrics) -> list[str]:
     return found
 
 
-def example_cases(metrics: Metrics) -> str:
-    """The worst, the median and the best case as slices with outlines."""
-    title = "Worst, median and best case"
-    data, predictions = (metrics.settings.get(name) for name in ("data", "predictions"))
-    if not data:
-        return section(
-            title, paragraph("No pictures: metrics.json names no data set to take the scans from.", soft=True)
-        )
-    try:
-        files = find_cases(Path(data), "data")
-    except KitsamError as error:
-        return section(title, paragraph(f"No pictures: {error}", soft=True))
-    shown = []
-    for place, name in _examples(metrics.scores).items():
-        prediction = Path(predictions) / f"{name}.nii.gz" if predictions else None
-        shown.append(_example(f"{place}: {name}", metrics.scores[name], files.get(name), prediction))
-    return section(title, _outline_legend(), *shown)
-
-
-def _examples(scores: Mapping[str, CaseScores]) -> dict[str, str]:
-    """What a case is shown for -> its name."""
-    ranked = _worst_first(scores)
-    if len(ranked) == 1:
-        return {"Only case": ranked[0]}
-    if len(ranked) == 2:
-        return {"Worst": ranked[0], "Best": ranked[1]}
-    return {"Worst": ranked[0], "Median": ranked[len(ranked) // 2], "Best": ranked[-1]}
-
-
-def _worst_first(scores: Mapping[str, CaseScores]) -> list[str]:
-    return sorted(scores, key=lambda name: (scores[name].summary["Dice"], name))
-
-
-def _outline_legend() -> str:
-    colored = [(name, color, False) for _, name, color in reversed(OUTLINES)]
-    return legend([*colored, ("truth", "#ffffff", False), ("prediction", "#ffffff", True)])
-
-
-def _example(title: str, scores: CaseScores, files: CaseFiles | None, prediction_path: Path | None) -> str:
-    figures = (
-        f"Dice {scores.summary['Dice']:.3f}: kidney and masses {scores.kidney_and_mass_dice:.3f}, "
-        f"masses {scores.mass_dice:.3f}, tumor {scores.tumor_dice:.3f}. "
-        f"Tumor {scores.true_tumor_ml:.1f} mL, predicted {scores.predicted_tumor_ml:.1f} mL."
+def lesions(metrics: Metrics) -> str:
+    """How many were found, by size, and how many are none."""
+    title = "Lesions found"
+    if not metrics.has_lesions:
+        return section(title, paragraph("Not known: an older kitsam wrote metrics.json. Evaluate again.", soft=True))
+    rows: list[list[Cell]] = []
+    for kind, found in detections(metrics.scores).items():
+        share = "–" if found.sensitivity is None else f"{found.sensitivity:.0%}"
+        rows.append([kind, *detection_cells(found), share, f"{found.false_per_case:.2f}"])
+    note = (
+        "A lesion is a 3-D component of its class. It is found when the prediction of that class overlaps it anywhere; a "
+        "predicted one is false when it overlaps none. Sizes are diameters of a ball of the same volume."
     )
-    lines = [figures]
-    pictures: list[str] = []
-    try:
-        if files is None:
-            raise KitsamError("the data set holds no case of this name")
-        case = read_case(files)
-        prediction = _read_prediction(prediction_path, case)
-        if prediction is None:
-            lines.append("There is no prediction to show.")
-        pictures = _pictures(case, prediction)
-    except KitsamError as error:
-        lines.append(f"No picture: {error}")
-    return card(heading(title), *(paragraph(line, soft=True) for line in lines), grid("slices", pictures), kind="case")
+    head = ["", *SIZE_NAMES, "all", "share", "false a case"]
+    return section(title, card(table(head, rows, cards=True)), paragraph(note, soft=True))
 
 
-def _read_prediction(path: Path | None, case: Case) -> np.ndarray | None:
-    if path is None or not path.is_file():
-        return None
-    prediction = read_label(path)
-    check_same_shape(path, prediction, Volume(case.image, case.spacing, case.geometry))
-    return prediction.voxels
-
-
-def _pictures(case: Case, prediction: np.ndarray | None) -> list[str]:
-    pictures = []
-    for panel in choose_panels(case.image, prediction, case.label, case.spacing):
-        png = BytesIO()
-        draw_overlay(png, [panel], case.spacing[1:])
-        pictures.append(picture(png.getvalue(), f"{case.name}, {panel.caption}", panel.caption))
-    return pictures
+def comparison(found: Comparison | None) -> str:
+    """Case by case against another evaluation, where `kitsam score --against` made one."""
+    if found is None:
+        return ""
+    rows: list[list[Cell]] = []
+    for row in found.rows:
+        means = (f"{row.mean:.3f}", f"{row.against:.3f}", f"{row.difference:+.3f}", row.interval_text)
+        rows.append([RESULT_LABELS[row.figure], *means, f"{row.p_value:.2g}", f"{row.better} : {row.worse}"])
+    note = f"{_count(len(found.cases), 'case')} against {found.against}. {FIGURE_NOTE}."
+    head = ["", "here", "there", "difference", "95 %", "p", "better : worse"]
+    return section("Comparison", paragraph(note, soft=True), card(table(head, rows, cards=True)))
 
 
 def all_cases(metrics: Metrics) -> str:
@@ -184,7 +132,7 @@ def all_cases(metrics: Metrics) -> str:
         plot("Tumor volume", partial(plots.tumor_volumes, scores), "One dot a case; on the line the volume is right."),
     ]
     rows: list[list[Cell]] = []
-    for name in _worst_first(scores):
+    for name in worst_first(scores):
         case = scores[name]
         bars = [Bar(case.columns[column]) for column in CASE_COLUMNS]
         tumor = f"{case.true_tumor_ml:.1f} ({case.predicted_tumor_ml:.1f})"

@@ -39,14 +39,30 @@ td { overflow-wrap: break-word; }
 .tile span { display: block; }
 .columns { display: grid; gap: 14px; margin-bottom: 14px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
-.slices { display: grid; gap: 8px;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr)); align-items: end; }
+.viewer { max-width: 640px; margin: 0 auto; }
+.stage { position: relative; background: #000; border-radius: 6px; overflow: hidden; max-height: 78vh; margin: 0 auto; }
+.stage img, .stage svg { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
+.stage path { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
+.stage .truth { stroke-width: 2.2; }
+.stage .prediction { stroke-dasharray: 5 3.5; }
+.stage span { position: absolute; left: 8px; top: 50%; color: #fff; font-size: 13px; text-shadow: 0 0 3px #000; }
+.without-truth .truth, .without-prediction .prediction { display: none; }
+.controls { display: none; flex-wrap: wrap; align-items: center; gap: 6px 16px; margin-top: 10px; }
+.controls input[type=range] { flex: 1 1 100%; min-width: 0; height: 28px; margin: 0; accent-color: var(--accent); }
+.controls output { flex: 1; font-variant-numeric: tabular-nums; }
+.controls label { display: flex; align-items: center; gap: 6px; cursor: pointer; }
+.controls input[type=checkbox] { accent-color: var(--accent); width: 18px; height: 18px; margin: 0; }
+.jumps { display: none; flex-wrap: wrap; gap: 6px; margin-top: 8px; }
+.live .controls, .live .jumps { display: flex; }
+button { font: inherit; font-size: 13px; color: inherit; background: transparent; border: 1px solid var(--line);
+  border-radius: 6px; padding: 4px 10px; cursor: pointer; }
+button:hover { border-color: var(--accent); }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.card + p { margin-top: 8px; }
 .case { margin-bottom: 14px; }
 .case p { max-width: none; margin-bottom: 8px; }
 figure { margin: 0; min-width: 0; }
 figure img { display: block; width: 100%; height: auto; max-width: 520px; margin: 0 auto; }
-.slices figure { text-align: center; }
-.slices img { background: #000; border-radius: 6px; }
 figcaption { font-size: 13px; color: var(--soft); padding-top: 4px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 12px; padding: 7px 12px;
   list-style: none; font-size: 13px; background: #000; color: #eee; border-radius: 8px; }

@@ -13,8 +13,15 @@ from PIL import Image
 
 from kitsam.config import ReportConfig
 from kitsam.errors import KitsamError
+from kitsam.evaluation.compare import compare, write_comparison
 from kitsam.evaluation.results import write_metrics
-from kitsam.evaluation.summary import summarize
+from kitsam.evaluation.summary import (
+    detection_cells,
+    detections,
+    figures,
+    result_rows,
+    summarize,
+)
 from kitsam.report import page
 from kitsam.report.overlay import (
     DOTS_PER_INCH,
@@ -138,6 +145,11 @@ def text_of_report(tmp_path):
     return write
 
 
+def frames_of(html: str) -> list[list[dict]]:
+    """What each case's slider shows."""
+    return [json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)]
+
+
 class Resources(HTMLParser):
     """What a page would load, and its text."""
 
@@ -158,10 +170,11 @@ class Resources(HTMLParser):
 
 def test_the_report_stands_alone(html):
     resources = Resources(html)
-    assert resources.loaded and all(value.startswith("data:image/png;base64,") for value in resources.loaded)
-    assert not {"script", "link", "iframe", "object"} & set(resources.tags)
-    assert not re.search(r"https?://|@import|url\(", html)
-    for value in set(resources.loaded):
+    assert resources.loaded and all(re.match("data:image/(png|jpeg);base64,", value) for value in resources.loaded)
+    assert not {"link", "iframe", "object"} & set(resources.tags)
+    assert not re.search(r"https?://|@import|url\(|eval\(|Function\(", html)
+    assert "default-src 'none'" in html
+    for value in {*resources.loaded, *(frame["image"] for frames in frames_of(html) for frame in frames)}:
         Image.open(BytesIO(base64.b64decode(value.split(",", 1)[1]))).verify()
 
 
@@ -174,6 +187,7 @@ def test_the_report_holds_the_numbers_beside_the_papers(html, evaluation):
     # Results, then cases, then training, and what it was made with last.
     heads = [
         "Results",
+        "Lesions found",
         "Worst, median and best case",
         "All cases",
         "Training",
@@ -181,11 +195,22 @@ def test_the_report_holds_the_numbers_beside_the_papers(html, evaluation):
         "Settings",
     ]
     assert sorted(heads, key=text.index) == heads
+    for row in result_rows(evaluation.scores):
+        assert row.interval_text and row.interval_text in text
+    assert all(cell in text for found in detections(evaluation.scores).values() for cell in detection_cells(found))
     for part in ("Worst: case_00003", "Median: case_00001", "Best: case_00000", "There is no prediction to show."):
         assert part in text, part
     assert "best validation Dice 0.883 at step 600" in text
     assert "4,000" in text and "0.750" in text
     assert "cascade.roi_threshold" in text
+
+
+def test_a_comparison_is_shown_where_there_is_one(text_of_report, evaluation, tmp_path):
+    ours = {name: figures(case) for name, case in evaluation.scores.items()}
+    theirs = {name: {figure: value / 2 for figure, value in case.items()} for name, case in ours.items()}
+    write_comparison(tmp_path, compare(ours, theirs, "/elsewhere"))
+    text = text_of_report(evaluation.scores, evaluation.settings)
+    assert "4 cases against /elsewhere" in text and f"{summarize(evaluation.scores)['Dice'] / 2:+.3f}" in text
 
 
 def test_the_report_fits_light_and_dark_pages(html):

@@ -1,18 +1,14 @@
 """Stage 1: cases -> slices -> embeddings -> shards.
 
 The plan says which slices go to which shard; units of cases are dealt to the processes and embedded one after the
-other; when all are there the manifest is merged from the sidecars. A unit is finished or absent: a process that
-is stopped loses at most the unit it works on, and started again does only what is missing. A batch never crosses
-a case, so the same slices are encoded together whatever the number of processes.
+other; when all are there the manifest is merged from the sidecars. A process that is stopped loses at most the unit it works
+on, and started again does only what is missing.
 
-Cost: the encoder's time. Memory: two CT volumes and a batch.
+Cost: the encoder's time. Memory: three CT volumes and a few batches.
 """
 
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,16 +23,16 @@ from kitsam.config import EmbedConfig, InputConfig, Storage
 from kitsam.console import progress, say, warn
 from kitsam.embedding_plan import (
     Plan,
-    PlannedSample,
     Unit,
     make_plan,
-    masks_in_views,
     read_plan,
+    unit_fingerprint,
     units_of,
     write_plan,
 )
+from kitsam.embedding_work import embed_units
 from kitsam.errors import CaseError, KitsamError, ShardError
-from kitsam.kits.case import Case, CaseFiles, find_cases, read_case
+from kitsam.kits.case import CaseFiles, find_cases, read_case
 from kitsam.kits.split import write_split
 from kitsam.processes import deal, losing_no_process, start, use_bfloat16
 from kitsam.sam.encoder import (
@@ -47,7 +43,7 @@ from kitsam.sam.encoder import (
     check_input_size,
 )
 from kitsam.sam.encoding import SliceEncoder
-from kitsam.sam.input import View, draw_view, transform_to_input
+from kitsam.sam.input import View
 from kitsam.sam.weights import checkpoint_path, read_checkpoint
 from kitsam.shards.manifest import (
     FORMAT_VERSION,
@@ -56,13 +52,10 @@ from kitsam.shards.manifest import (
     count_strata,
     write_manifest,
 )
-from kitsam.shards.sample import SampleRecord
 from kitsam.shards.writer import (
     ShardIndex,
-    ShardWriter,
     index_path,
     read_index,
-    write_index,
 )
 from kitsam.tensors import write_tensors
 
@@ -146,12 +139,8 @@ def is_finished(out: Path, unit: Unit, files: dict[str, CaseFiles]) -> bool:
         except KitsamError:
             return False
         complete = all((out / shard).exists() and index_path(out / shard).exists() for shard in record["shards"])
-        return complete and record["planned"] == _fingerprint(unit) and not any(map(_readable, _left_out(record, files)))
+        return complete and record["planned"] == unit_fingerprint(unit) and not any(map(_readable, _left_out(record, files)))
     return False
-
-
-def _fingerprint(unit: Unit) -> dict[str, Any]:
-    return {"cases": list(unit.cases), "samples": unit.samples}
 
 
 def _left_out(record: dict[str, Any], files: dict[str, CaseFiles]) -> list[CaseFiles]:
@@ -203,76 +192,9 @@ def _embed_units(
     if missing < total:
         say(f"{total - missing} of {total} samples are there already")
     with progress("Embedding", total_of(units), "slices") as tick:
-        for unit in units:
-            embed_unit(unit, files, encode, config, tick)
-
-
-def embed_unit(unit: Unit, files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, tick) -> None:
-    """Write the unit's shards, then their sidecars. A case that cannot be read is left out and named in the sidecars."""
-    shard_of = {(case, sample): name for name, shard in unit.shards.items() for case, sample in shard}
-    by_case: dict[str, list[PlannedSample]] = {name: [] for name in unit.cases}
-    for case, sample in sorted(shard_of, key=lambda member: (unit.cases.index(member[0]), member[1])):
-        by_case[case].append(sample)
-    writers: dict[str, ShardWriter] = {}
-    skipped = {}
-    with ExitStack() as stack:
-        for name, case in _read_ahead([files[name] for name in unit.cases]):
-            if isinstance(case, CaseError):
-                warn(f"{name} is left out: {case}")
-                skipped[name] = str(case)
-                tick(len(by_case[name]))
-                continue
-            for embedding, mask, record, sample in _encode_case(case, by_case[name], encode, config):
-                shard = shard_of[name, sample]
-                if shard not in writers:
-                    writers[shard] = stack.enter_context(ShardWriter(config.out / shard, config.storage))
-                writers[shard].add(embedding, mask, record)
-                tick(1, name)
-    unit_record = {"planned": _fingerprint(unit), "skipped": skipped, "shards": sorted(writers)}
-    for name, writer in writers.items():
-        write_index(config.out / name, writer.index(unit_record))
-
-
-def _read_ahead(cases: list[CaseFiles]) -> Iterator[tuple[str, Case | CaseError]]:
-    """Yield each case while the next one is being read."""
-
-    def read(files: CaseFiles) -> Case | CaseError:
-        try:
-            return read_case(files)
-        except CaseError as error:
-            return error
-
-    with ThreadPoolExecutor(1) as reader:
-        waiting = [reader.submit(read, files) for files in cases[:1]]
-        for index, files in enumerate(cases):
-            result = waiting.pop().result()
-            waiting = [reader.submit(read, following) for following in cases[index + 1 : index + 2]]
-            yield files.name, result
-
-
-def _encode_case(case: Case, samples: list[PlannedSample], encode: SliceEncoder, config: EmbedConfig):
-    """Yield (embedding, mask, record, sample) in the samples' order."""
-    image = torch.from_numpy(case.image).to(encode.device)
-    shape = case.image.shape[1:]
-    for first in range(0, len(samples), config.batch_size):
-        chosen = samples[first : first + config.batch_size]
-        wanted = [(sample.slice, sample.view) for sample in chosen]
-        views = [draw_view(config.views, config.seed, case.name, *place) for place in wanted]
-        embeddings = encode(image, [z for z, _ in wanted], views)
-        masks = masks_in_views(case.label, wanted, config.views, config.seed, case.name)
-        for sample, view, embedding, mask in zip(chosen, views, embeddings, masks):
-            transform = transform_to_input(*shape, encode.encoder.input_size, view).round(6).tolist()
-            record = SampleRecord(
-                case.name,
-                sample.slice,
-                sample.view,
-                sample.stratum,
-                sample.pixels,
-                native_shape=tuple(shape),
-                spacing=tuple(round(mm, 6) for mm in case.spacing),
-                transform=tuple(tuple(row) for row in transform),
-            )
-            yield embedding, mask, record, sample
+        share = embed_units(units, files, encode, config, tick)
+    if units:
+        say(f"The encoder worked {share:.1%} of the time")
 
 
 def merge(out: Path, plan: Plan, units: list[Unit], record: EncoderRecord) -> Manifest:

@@ -158,6 +158,10 @@ def masks_in_views(label: np.ndarray, wanted: list[tuple[int, int]], views: View
         yield from view_masks(labels, [draw_view(views, seed, name, z, view) for z, view in chosen]).numpy()
 
 
+def unit_fingerprint(unit: Unit) -> dict[str, Any]:
+    return {"cases": list(unit.cases), "samples": unit.samples}
+
+
 def write_plan(out: Path, plan: Plan) -> None:
     cases = {
         name: {"voxels": case.voxels, "samples": [[s.slice, s.view, *s.pixels] for s in case.samples]}

@@ -127,6 +127,6 @@ def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) ->
     with progress(f"Encoding {name}", len(image), "slices") as tick:
         for first in range(0, len(image), batch_size):
             chosen = list(range(first, min(first + batch_size, len(image))))
-            parts.append(torch.from_numpy(encode(image, chosen, [View()] * len(chosen))))
+            parts.append(encode(image, chosen, [View()] * len(chosen)).cpu())
             tick(len(chosen))
     return torch.cat(parts)

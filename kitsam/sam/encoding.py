@@ -1,6 +1,5 @@
-"""Slices of a CT volume in, embeddings as they are stored out."""
+"""Slices of a CT volume in, embeddings out."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,9 +16,9 @@ class SliceEncoder:
         self.bfloat16, self.device = bfloat16, device
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor, slices: list[int], views: list[View]) -> np.ndarray:
-        """`image`: (S, H, W) HU on the device; one view a slice. Returns (B, 256, G, G) float16."""
+    def __call__(self, image: Tensor, slices: list[int], views: list[View]) -> Tensor:
+        """`image`: (S, H, W) HU on the device; one view a slice. Returns (B, 256, G, G) float16, on the device."""
         pixels = resize_pixels(to_channels(image, slices, self.config), views, self.encoder.input_size)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             embeddings = self.encoder(pixels)
-        return embeddings.half().cpu().numpy()
+        return embeddings.half()

@@ -275,5 +275,5 @@ def _seconds_per_slice(config: EmbedConfig) -> float:
     image = torch.zeros(1, side, side, device=device)
     for _ in range(2):
         began = time.perf_counter()
-        encode(image, [0] * config.batch_size, [View()] * config.batch_size)
+        encode(image, [0] * config.batch_size, [View()] * config.batch_size).cpu()
     return (time.perf_counter() - began) / config.batch_size

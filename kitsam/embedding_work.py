@@ -8,7 +8,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import final
 
 import torch
 from torch import Tensor
@@ -72,7 +73,8 @@ def _encode_case(case: Case, encode: SliceEncoder, config: EmbedConfig, shards: 
         shards.add(case, chosen, views, embeddings, encode.encoder.input_size)
 
 
-class _UnitShards:
+@final
+class _UnitShards(AbstractContextManager):
     """A unit's shards, written by a thread of their own."""
 
     def __init__(self, unit: Unit, config: EmbedConfig) -> None:

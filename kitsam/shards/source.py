@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -84,7 +85,8 @@ class CachedAddress:
         while True:
             self._have(f"{self.address}/{name}", path, lambda file: _check_sha256(file, sha256))
             try:
-                os.utime(path)
+                now = time.time_ns()  # the file system's own clock ticks some milliseconds apart
+                os.utime(path, ns=(now, now))
                 return open(path, "rb", buffering=0)
             except FileNotFoundError:
                 continue  # another process made room in between

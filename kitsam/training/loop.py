@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -52,6 +53,7 @@ from kitsam.training.checkpoint import (
     save_decoder,
 )
 from kitsam.training.examples import Examples, make_examples, strata_for
+from kitsam.training.pictures import validation_pictures
 from kitsam.training.schedule import learning_rate
 from kitsam.training.step import train_step
 from kitsam.training.validation import validate
@@ -222,6 +224,8 @@ def _validate(accelerator, model, shards: ShardSet, config: TrainConfig, state: 
             save_decoder(config.out, decoder)
     else:
         state.stale += 1
+    if accelerator.is_main_process:
+        log.show(validation_pictures(decoder, shards, config.target, config.prompt, accelerator.device), state.step)
     log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
     log.note = f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
 
@@ -268,6 +272,11 @@ class _Log:
             raise KitsamError(f"{path}: cannot be written: {error.strerror}") from error
         scalars = {name: value for name, value in line.items() if name != "step" and isinstance(value, float)}
         self.accelerator.log(scalars, step=line["step"])
+
+    def show(self, pictures: dict[str, np.ndarray], step: int) -> None:
+        """(H, W, 3) uint8 pictures, to TensorBoard."""
+        tracker = self.accelerator.get_tracker("tensorboard")
+        tracker.log_images({name: picture[None] for name, picture in pictures.items()}, step=step, dataformats="NHWC")
 
     def _report_nonfinite(self, step: int) -> None:
         path = self.config.out / NONFINITE

@@ -60,12 +60,12 @@ def _case_overlap(decoder, shards: ShardSet, case: ShardEntry, target: Target, c
         samples = shards.validation_slices(case, first, SLICES_AT_ONCE)
         mask = np.stack(samples.masks)
         truth = target_mask(mask, target)
-        predicted = _predict(decoder, samples, mask, target, config, device)
+        predicted = predict_slices(decoder, samples, mask, target, config, device)
         counts += [(truth & predicted).sum(), truth.sum(), predicted.sum()]
     return Overlap(samples.records[0].case, *counts.tolist())
 
 
-def _predict(decoder, samples: Samples, mask: np.ndarray, target: Target, config: PromptConfig, device) -> np.ndarray:
+def predict_slices(decoder, samples: Samples, mask: np.ndarray, target: Target, config: PromptConfig, device) -> np.ndarray:
     """(B, h, w) bool."""
     size = mask.shape[1:]
     if target == "roi":

@@ -103,12 +103,42 @@ def test_what_is_missing_is_made_again_byte_for_byte(data, shards, tmp_path):
     assert files_of(copy) == files_of(shards)
 
 
+def embed_with(processes: int, data: Path, out: Path) -> list[str]:
+    line = ["torchrun", "--standalone", f"--nproc_per_node={processes}", "-m", "kitsam", "embed", *COMMAND]
+    return [*line, "--data", str(data), "--out", str(out)]
+
+
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
 def test_two_processes_make_the_same_bytes(data, shards, tmp_path):
+    subprocess.run(embed_with(2, data, tmp_path / "set"), check=True, env=ENVIRONMENT, timeout=240)
+    assert files_of(tmp_path / "set") == files_of(shards)
+
+
+def test_a_process_that_dies_ends_all_and_another_number_makes_the_same_bytes(data, shards, tmp_path):
+    """Process 1 is killed while it writes its first shard."""
+    (tmp_path / "sitecustomize.py").write_text(KILL_PROCESS_1)
     out = tmp_path / "set"
-    command = ["torchrun", "--standalone", "--nproc_per_node=2", "-m", "kitsam", "embed", *COMMAND]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run([*command, "--data", str(data), "--out", str(out)], check=True, env=environment, timeout=240)
+    crashed = subprocess.run(embed_with(2, data, out), env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}, timeout=240, check=False)
+    assert crashed.returncode == 1 and not (out / "manifest.json").exists()
+    subprocess.run(embed_with(3, data, out), check=True, env=ENVIRONMENT, timeout=240)
     assert files_of(out) == files_of(shards)
+
+
+# Python runs a module of this name before anything else.
+KILL_PROCESS_1 = """
+import os, pathlib, signal, sys, threading, time
+
+def watch():
+    folder = pathlib.Path(sys.orig_argv[sys.orig_argv.index("--out") + 1])
+    while not any(f".tmp-{os.getpid()}-" in path.name for path in folder.glob("*/*")):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if os.environ.get("RANK") == "1":
+    threading.Thread(target=watch, daemon=True).start()
+"""
 
 
 def test_killed_in_the_middle_and_started_again_gives_the_same_set(data, shards, tmp_path):

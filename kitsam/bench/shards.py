@@ -40,7 +40,7 @@ from kitsam.shards.writer import ShardWriter, write_index
 
 READ_BLOCK = 16 * MIB
 STOCK_WORKERS = (0, 1, 2, 4)
-SMALL_GRID, SMALL_SAMPLES = 4, 8  # of the sets that show what opening costs: cells a side, samples a shard
+SMALL_GRID, SMALL_MASK, SMALL_SAMPLES = 4, 64, 8  # of the sets that show what opening costs: cells and pixels a side, samples a shard
 SHARD_COUNTS = (10, 100, 1000)
 MASK_SIDE = 512
 
@@ -97,7 +97,7 @@ def _opening(work: Path) -> list[dict[str, float]]:
     rows = []
     for count in SHARD_COUNTS:
         folder = work / f"shards-{count}"
-        make_set(folder, count * SMALL_SAMPLES, SMALL_GRID, SMALL_SAMPLES)
+        make_set(folder, count * SMALL_SAMPLES, SMALL_GRID, SMALL_SAMPLES, SMALL_MASK)
         ours, stock = in_fresh_process(first_batch, folder), in_fresh_process(first_stock_batch, folder)
         table.add_row(str(count), f"{ours.value:.3f} s", f"{ours.peak / MIB:.0f}", f"{stock.value:.3f} s", f"{stock.peak / MIB:.0f}")
         rows.append({"shards": count, "seconds": ours.value, "peak_bytes": ours.peak, "stock_seconds": stock.value, "stock_peak_bytes": stock.peak})
@@ -106,7 +106,7 @@ def _opening(work: Path) -> list[dict[str, float]]:
     return rows
 
 
-def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int) -> None:
+def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask_side: int = MASK_SIDE) -> None:
     """A shard set of random embeddings, strata in turn, with masks of two kidneys; what it means does not matter."""
     rng = generator(0, "bench", "shards")
     embedding = rng.standard_normal((256, grid, grid)).astype(np.float16)
@@ -118,7 +118,7 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int) -> N
             name = f"train/{stratum}-{number // len(STRATA):04d}-00.tar"
             with ShardWriter(folder / name) as writer:
                 for index in range(min(samples_per_shard, samples - number * samples_per_shard)):
-                    _add_sample(writer, np.roll(embedding, index, 0), stratum, number, index)
+                    _add_sample(writer, np.roll(embedding, index, 0), stratum, number, index, mask_side)
                     tick(1)
             index = writer.index({})
             write_index(folder / name, index)
@@ -143,18 +143,19 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int) -> N
     )
 
 
-def _add_sample(writer: ShardWriter, embedding: np.ndarray, stratum: str, case: int, index: int) -> None:
-    mask = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
+def _add_sample(writer: ShardWriter, embedding: np.ndarray, stratum: str, case: int, index: int, side: int) -> None:
+    mask = np.zeros((side, side), np.uint8)
+    unit = side / 64
     if stratum != "background":
-        y, x = np.ogrid[:MASK_SIDE, :MASK_SIDE]
-        for column in (160, 350):
-            mask[(y - 300 - index % 40) ** 2 / 2 + (x - column) ** 2 < 40**2] = 1
+        y, x = (axis / unit for axis in np.ogrid[:side, :side])
+        for column in (20, 44):
+            mask[(y - 38 - index % 5) ** 2 / 2 + (x - column) ** 2 < 5**2] = 1
     if "tumor" in stratum:
-        mask[320:350, 150:190] = 2
+        mask[int(40 * unit) : int(44 * unit), int(18 * unit) : int(24 * unit)] = 2
     if "cyst" in stratum:
-        mask[280:300, 340:360] = 3
+        mask[int(35 * unit) : int(38 * unit), int(42 * unit) : int(45 * unit)] = 3
     pixels = tuple(np.bincount(mask.ravel(), minlength=4).tolist())
-    shape, spacing = (MASK_SIDE, MASK_SIDE), (3.0, 0.8, 0.8)
+    shape, spacing = (side, side), (3.0, 0.8, 0.8)
     writer.add(embedding, mask, SampleRecord(f"case_{case:05d}", index, 0, stratum, pixels, shape, spacing, ((1, 0, 0), (0, 1, 0))))
 
 

@@ -1,0 +1,64 @@
+"""The benchmarks run, compare like with like and keep their figures; how fast anything is, is not asked here."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from kitsam.bench import decoder, encoder, measure, shards
+from kitsam.bench.shards import make_set
+from kitsam.config import BenchDecoderConfig, BenchShardsConfig, ShardsConfig
+from kitsam.sam.encoder import SAM_INPUT, Encoder
+from kitsam.sam.vit import encode
+from kitsam.shards import verify
+
+
+def test_shards_are_read_three_ways(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shards, "STOCK_WORKERS", (0, 1))
+    monkeypatch.setattr(shards, "SHARD_COUNTS", (5,))
+    figures = tmp_path / "figures.json"
+    config = BenchShardsConfig(samples=40, grid=4, samples_per_shard=8, batch_size=8, seconds=0.1, work=tmp_path, json=figures)
+    assert shards.run(config) == 0
+    written = json.loads(figures.read_text())
+    readers = written["throughput"]["readers"]
+    assert set(readers) == {"read()", "WebLoader, 0 workers", "WebLoader, 1 workers", "kitsam"}
+    assert all(reader["samples_per_second"] > 0 for reader in readers.values())
+    assert [row["shards"] for row in written["opening"]] == [5] and written["machine"]["torch"] == torch.__version__
+    assert "times WebLoader's best" in capsys.readouterr().out
+    assert sorted(tmp_path.iterdir()) == [figures]
+
+
+def test_the_set_that_is_made_is_a_real_one(tmp_path):
+    make_set(tmp_path / "set", 30, 4, 8)
+    assert verify.run(ShardsConfig(str(tmp_path / "set"))) == 0
+
+
+def test_decoders_are_compared_on_the_same_questions(tmp_path):
+    figures = tmp_path / "figures.json"
+    assert decoder.run(BenchDecoderConfig(batch_size=2, grid=4, repeats=1, device="cpu", json=figures)) == 0
+    found = json.loads(figures.read_text())["decoders"]
+    assert found["kitsam, fp32"]["largest_error"] < 1e-5 < found["kitsam, bf16"]["largest_error"] < 0.1
+
+
+def test_the_flops_of_an_image_are_counted_as_torch_counts_them():
+    vit = Encoder("tiny", SAM_INPUT).vit.to("meta")
+    with FlopCounterMode(display=False) as counted, torch.inference_mode():
+        encode(vit, torch.empty(1, 3, SAM_INPUT, SAM_INPUT, device="meta"))
+    # Ours leaves out padding and positions, which a tiny encoder has more of than a large one.
+    assert 0.7 * counted.get_total_flops() < encoder.count_flops("tiny") < counted.get_total_flops()
+
+
+def hold(size: int) -> int:
+    return len(bytearray(size).replace(b"\0", b"\1"))
+
+
+def test_memory_is_measured_above_what_the_process_began_with():
+    size = 200 * measure.MIB
+    assert size < measure.in_fresh_process(hold, size).peak < 3 * size
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_encoder_is_measured_on_a_gpu():
+    found = encoder.run_ours("vit_b", 2, 1, False, "bf16")
+    assert found["images_per_second"] > 1 and found["relative_error"] < 0.02

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.table import Table
-from scipy import stats
 
 from kitsam.errors import KitsamError, OptionError
 from kitsam.evaluation.bootstrap import mean_intervals
@@ -62,6 +61,9 @@ class Comparison:
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
     """Of (N,) values of the same N >= 2 cases: first minus second, by the Wilcoxon signed-rank test, two-sided."""
+    # Half a second to import, which most commands need not wait for.
+    from scipy import stats
+
     differences = np.asarray(first, float) - np.asarray(second, float)
     # Sums come out a last bit apart in different orders; such differences are none.
     differences[np.abs(differences) < 1e-12] = 0

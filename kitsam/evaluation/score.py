@@ -8,16 +8,14 @@ listed, and told by the exit code.
 
 import re
 from concurrent.futures import Future, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from nibabel.orientations import inv_ornt_aff
 
 from kitsam.config import ScoreConfig
 from kitsam.console import progress, say, warn
 from kitsam.errors import CaseError, OptionError
+from kitsam.evaluation.case_files import Result, score_files
 from kitsam.evaluation.case_results import PREDICTIONS
 from kitsam.evaluation.compare import (
     FILE_NAME,
@@ -27,15 +25,12 @@ from kitsam.evaluation.compare import (
     read_others,
     write_comparison,
 )
-from kitsam.evaluation.metrics import CaseScores, missing_prediction, score_case
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.summary import detection_table, figures, results_table
 from kitsam.evaluation.workers import case_workers
-from kitsam.kits.case import CaseFiles, Volume, check_same_shape, find_cases, read_label
+from kitsam.kits.case import CaseFiles, find_cases
 
 ENDING = ".nii.gz"
-# The difference of affines from which the challenge refuses a file.
-SAME_AFFINE = 1e-3
 
 
 def run(config: ScoreConfig) -> int:
@@ -86,14 +81,6 @@ def find_predictions(folder: Path, cases: dict[str, CaseFiles], option: str = "p
     return found
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a worker process found out about one case."""
-
-    scores: CaseScores
-    warning: str | None = None
-
-
 def _score_asked(
     cases: dict[str, CaseFiles], predictions: dict[str, Path], config: ScoreConfig
 ) -> tuple[dict[str, Result], dict[str, str]]:
@@ -114,28 +101,6 @@ def _score_asked(
                 warn(str(error))
             tick(note=name)
     return {name: results[name] for name in cases if name in results}, dict(sorted(skipped.items()))
-
-
-def score_files(truth_path: Path, prediction_path: Path | None) -> Result:
-    """Raises `CaseError` naming the file that cannot be scored."""
-    truth = read_label(truth_path)
-    if prediction_path is None:
-        return Result(missing_prediction(truth.voxels, truth.spacing))
-    prediction = read_label(prediction_path)
-    check_same_shape(prediction_path, prediction, truth)
-    difference = float(np.abs(canonical_affine(prediction) - canonical_affine(truth)).max())
-    warning = (
-        f"{prediction_path}: the affine differs from the truth's by {difference:.3g}"
-        if difference > SAME_AFFINE
-        else None
-    )
-    return Result(score_case(truth.voxels, prediction.voxels, truth.spacing), warning)
-
-
-def canonical_affine(volume: Volume) -> np.ndarray:
-    """(4, 4) canonical voxel indices -> mm: what must agree, in whatever order a file keeps its axes."""
-    to_canonical = inv_ornt_aff(volume.geometry.to_file, volume.voxels.shape)
-    return volume.geometry.affine @ np.linalg.inv(to_canonical)
 
 
 def _figures_of(folder: Path, cases: dict[str, CaseFiles], config: ScoreConfig) -> dict[str, dict[str, float]]:

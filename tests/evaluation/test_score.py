@@ -12,6 +12,7 @@ import pytest
 from kitsam.config import ScoreConfig
 from kitsam.errors import KitsamError, OptionError
 from kitsam.evaluation import score
+from kitsam.evaluation.case_files import score_files
 from kitsam.evaluation.metrics import score_case
 
 SPACING = (3.0, 0.75, 0.8)
@@ -165,9 +166,9 @@ def test_a_case_takes_the_memory_of_three_label_maps_at_most(dtype, anatomy, sav
     truth = save(tmp_path / "truth.nii.gz", labels)
     labels[:3, :3, :3] = labels[-3:, -3:, -3:] = 2
     prediction = save(tmp_path / "prediction.nii.gz", labels)
-    score.score_files(truth, prediction)  # imports and tables are no part of a case
+    score_files(truth, prediction)  # imports and tables are no part of a case
     tracemalloc.start()
-    score.score_files(truth, prediction)
+    score_files(truth, prediction)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * labels.size  # bytes of a map: a voxel takes one, whatever the file's format

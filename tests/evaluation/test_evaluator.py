@@ -106,3 +106,14 @@ def test_data_without_the_validation_cases_are_refused(config, tmp_path):
     config.data = copy
     with pytest.raises(OptionError, match=f"--data: .* lacks {val[0]}"):
         evaluator.run(config)
+
+
+def test_a_case_whose_truth_is_damaged_is_left_out_and_told_by_the_exit_code(config, tmp_path, capsys):
+    (val,) = json.loads((config.shards / "manifest.json").read_text())["split"]["val"]
+    config.data = shutil.copytree(config.data, tmp_path / "data")
+    truth = config.data / val / "segmentation.nii.gz"
+    truth.write_bytes(truth.read_bytes()[:-20])
+    with pytest.raises(KitsamError, match=f"no validation case could be evaluated: .*{val}"):
+        evaluator.run(config)
+    assert f"{val} is left out" in capsys.readouterr().err
+    assert "skipped" in json.loads((config.out / "cases" / f"{val}.json").read_text())

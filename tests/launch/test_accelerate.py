@@ -46,6 +46,7 @@ def test_one_gpus_configuration_trains_on_a_machine_without_one(shards, tmp_path
     assert steps_done(config.out) == 1
 
 
+@pytest.mark.slow
 def test_several_machines_configuration_joins_two_starts_on_this_one(shards, tmp_path):
     config = train_config("tumor", shards, tmp_path / "run", steps=1)
     port = free_port()

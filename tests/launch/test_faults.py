@@ -90,7 +90,7 @@ def outcome(stage: str, out: Path) -> dict[str, bytes]:
     if stage == "train":
         return {"decoder.safetensors": files["decoder.safetensors"]}
     if stage == "evaluate":
-        return {name: content for name, content in files.items() if name == "metrics.csv" or name.startswith("predictions/")}
+        return {name: content for name, content in files.items() if name == "metrics.csv" or name.startswith("predictions/case_")}
     return files
 
 

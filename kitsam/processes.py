@@ -43,7 +43,7 @@ def start(device: Device) -> PartialState:
 
 
 def end_with_launcher() -> None:
-    """Have Linux kill this process when torchrun is killed, which otherwise leaves its processes at work on the same files."""
+    """Have Linux kill this process when torchrun is killed, which otherwise leaves its processes at work."""
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -71,9 +71,9 @@ def losing_no_process() -> Iterator[None]:
         text = " ".join(str(error).split())
         if not isinstance(error, torch.distributed.DistError) and not any(name in text for name in ("gloo", "NCCL")):
             raise
-        rank = os.environ.get("RANK", "0")
+        rank = f"process {os.environ.get('RANK', '0')}"
         raise KitsamError(
-            f"process {rank}: another process has ended or does not answer, the same command goes on from what is saved: {text[:200]}"
+            f"{rank}: another process has ended or does not answer; the same command goes on from what is saved: {text[:99]}"
         ) from error
 
 

@@ -12,7 +12,9 @@ PROCESSES=${PROCESSES:-gpu} # on each machine; gpu: one for each GPU
 RESTARTS=${RESTARTS:-3}     # how often a run that lost a process goes on by itself
 WAIT=${WAIT:-600}           # seconds that machines wait for each other
 # Under which the others reach this machine: the one from which it reaches HOST.
-ADDRESS=${ADDRESS:-$(python -c "import socket as s; u = s.socket(type=s.SOCK_DGRAM); u.connect(('$HOST', $PORT)); print(u.getsockname()[0])")}
+ADDRESS=${ADDRESS:-$(
+    python -c "import socket as s; u = s.socket(type=s.SOCK_DGRAM); u.connect(('$HOST', 1)); print(u.getsockname()[0])"
+)}
 # Or a run that is started again would be given the addresses of the processes that died (pytorch#135712).
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 # Threads of each process. torchrun itself would take 1.

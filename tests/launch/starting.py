@@ -41,7 +41,12 @@ def train_arguments(config, folder: Path, **options: object) -> list[str]:
     """`train` and its options; the configuration is written to `folder`."""
     path = folder / f"{config.out.name}.yaml"
     path.write_text(yaml.safe_dump(as_plain(config)))
-    return ["train", "--config", str(path), *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+    return [
+        "train",
+        "--config",
+        str(path),
+        *(str(word) for name, value in options.items() for word in (f"--{name}", value)),
+    ]
 
 
 class Started:

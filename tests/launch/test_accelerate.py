@@ -50,7 +50,16 @@ def test_one_gpus_configuration_trains_on_a_machine_without_one(shards, tmp_path
 def test_several_machines_configuration_joins_two_starts_on_this_one(shards, tmp_path):
     config = train_config("tumor", shards, tmp_path / "run", steps=1)
     port = free_port()
-    line = ["--num_processes", 2, "--rdzv_backend", "c10d", "--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    line = [
+        "--num_processes",
+        2,
+        "--rdzv_backend",
+        "c10d",
+        "--main_process_ip",
+        "127.0.0.1",
+        "--main_process_port",
+        port,
+    ]
     command = ["accelerate", "launch", "--config_file", LAUNCH / "several_machines.yaml", *line]
     train = ["-m", "kitsam", *train_arguments(config, tmp_path)]
     # accelerate wants the port free on machine 0, which here is machine 1 as well: one after the other.
@@ -66,6 +75,8 @@ def test_several_machines_configuration_joins_two_starts_on_this_one(shards, tmp
 def test_one_machines_configuration_trains_with_two_processes_on_a_cpu(shards, tmp_path):
     config = train_config("tumor", shards, tmp_path / "run", steps=1)
     line = ["--config_file", LAUNCH / "one_machine.yaml", "--num_processes", 2, "--main_process_port", free_port()]
-    with Started(["accelerate", "launch", *line, "-m", "kitsam", *train_arguments(config, tmp_path)], tmp_path / "log") as started:
+    with Started(
+        ["accelerate", "launch", *line, "-m", "kitsam", *train_arguments(config, tmp_path)], tmp_path / "log"
+    ) as started:
         started.wait_until(lambda: len(started.ranks()) == 2)
         assert len(started.ranks()) == 2 and started.wait() == 0, started.text[-3000:]

@@ -1,7 +1,7 @@
 """Thirty faults at random times in two processes of embed, train and evaluate, each followed by the same command.
 
-The outcome must be that of an undisturbed run, byte for byte, or the error must name what is wrong. Slow, so left out of the
-usual run; `pytest -m slow tests/launch/test_faults.py -rA` says of each round what the fault did.
+The outcome must be that of an undisturbed run, byte for byte, or the error must name what is wrong. Slow, so left out
+of the usual run; `pytest -m slow tests/launch/test_faults.py -rA` says of each round what the fault did.
 """
 
 import os
@@ -24,9 +24,24 @@ from kitsam.training import loop
 
 pytestmark = pytest.mark.slow
 CASES = 8
-EMBED = ["--encoder.name", "tiny", "--encoder.input_size", 64, "--views.count", 2, "--val_fraction", 0.5, "--group_cases", 2]
+EMBED = [
+    "--encoder.name",
+    "tiny",
+    "--encoder.input_size",
+    64,
+    "--views.count",
+    2,
+    "--val_fraction",
+    0.5,
+    "--group_cases",
+    2,
+]
 SECONDS_TO_END = 60.0  # in which a fault must end all processes
-LATEST = {"embed": 0.7, "train": 2.5, "evaluate": 0.7}  # seconds from the first file to the fault; later most are finished
+LATEST = {
+    "embed": 0.7,
+    "train": 2.5,
+    "evaluate": 0.7,
+}  # seconds from the first file to the fault; later most are finished
 
 
 class World(NamedTuple):
@@ -67,7 +82,9 @@ def world(tmp_path_factory) -> World:
     assert embedding.run(embed_config(data, shards, val_fraction=0.5, shard_samples=8)) == 0
     for target in ("roi", "tumor", "cyst"):
         loop.run(train_config(target, shards, folder / target))
-    world = World(data, shards, {target: folder / target for target in ("roi", "tumor", "cyst")}, {"embed": files_of(shards)})
+    world = World(
+        data, shards, {target: folder / target for target in ("roi", "tumor", "cyst")}, {"embed": files_of(shards)}
+    )
     for stage in ("train", "evaluate"):
         finish(command(stage, world, shards, folder / f"{stage}-whole", folder), folder / "log")
         world.outcomes[stage] = outcome(stage, folder / f"{stage}-whole")
@@ -78,7 +95,9 @@ def command(stage: str, world: World, shards: Path, out: Path, folder: Path) -> 
     if stage == "embed":
         return torchrun(2, "embed", *EMBED, "--shard_samples", 8, "--data", world.data, "--out", out)
     if stage == "train":
-        config = train_config("tumor", shards, out, steps=40, validation=ValidationConfig(every=15), checkpoint_every=4, step_timeout=15)
+        config = train_config(
+            "tumor", shards, out, steps=40, validation=ValidationConfig(every=15), checkpoint_every=4, step_timeout=15
+        )
         return torchrun(2, *train_arguments(config, folder))
     decoders = [word for target, run in world.runs.items() for word in (f"--{target}", run)]
     return torchrun(2, "evaluate", "--data", world.data, "--shards", shards, "--out", out, *decoders)
@@ -90,7 +109,11 @@ def outcome(stage: str, out: Path) -> dict[str, bytes]:
     if stage == "train":
         return {"decoder.safetensors": files["decoder.safetensors"]}
     if stage == "evaluate":
-        return {name: content for name, content in files.items() if name == "metrics.csv" or name.startswith("predictions/case_")}
+        return {
+            name: content
+            for name, content in files.items()
+            if name == "metrics.csv" or name.startswith("predictions/case_")
+        }
     return files
 
 
@@ -103,7 +126,10 @@ def one_round(request, world, tmp_path):
     disk = this.out.parent
     disk.mkdir()
     if fault == "disk full":
-        if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", disk], check=False).returncode:
+        if (
+            os.geteuid()
+            or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", disk], check=False).returncode
+        ):
             pytest.skip("needs root, to mount a small disk")
         request.addfinalizer(lambda: subprocess.run(["umount", disk], check=True))
     return this

@@ -41,7 +41,9 @@ def long_config(shards, run):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_dies_or_hangs_ends_the_other_with_one_line(shards, tmp_path, number):
-    config = train_config("tumor", shards, tmp_path / "run", steps=10000, validation=ValidationConfig(every=10000), step_timeout=2)
+    config = train_config(
+        "tumor", shards, tmp_path / "run", steps=10000, validation=ValidationConfig(every=10000), step_timeout=2
+    )
     command = ["kitsam", *train_arguments(config, tmp_path)]
     group = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     with (

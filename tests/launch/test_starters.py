@@ -22,7 +22,20 @@ from tiny import train_config
 from kitsam.config import ValidationConfig
 from kitsam.training import loop
 
-SET = ["--encoder.name", "tiny", "--encoder.input_size", "64", "--views.count", "2", "--val_fraction", "0.25", "--group_cases", "2", "--shard_samples", "16"]
+SET = [
+    "--encoder.name",
+    "tiny",
+    "--encoder.input_size",
+    "64",
+    "--views.count",
+    "2",
+    "--val_fraction",
+    "0.25",
+    "--group_cases",
+    "2",
+    "--shard_samples",
+    "16",
+]
 
 # What SLURM's srun does with one task a node: its variables, and signals passed on to every task.
 SRUN = r"""#!/usr/bin/env bash
@@ -70,7 +83,9 @@ def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_pa
     rarely = {"checkpoint_every": 60, "validation": ValidationConfig(every=60)}
     config = train_config("tumor", shards, tmp_path / "run", steps=60, **rarely)
     metrics = config.out / "metrics.jsonl"
-    with Started(["bash", LAUNCH / "train.sbatch", *train_arguments(config, tmp_path)], tmp_path / "log", **slurm(2)) as job:
+    with Started(
+        ["bash", LAUNCH / "train.sbatch", *train_arguments(config, tmp_path)], tmp_path / "log", **slurm(2)
+    ) as job:
         job.wait_until(lambda: metrics.exists() and metrics.read_text())
         assert sorted(job.ranks()) == [0, 1], job.text
         job.process.send_signal(signal.SIGUSR1)

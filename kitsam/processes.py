@@ -71,9 +71,11 @@ def losing_no_process() -> Iterator[None]:
         text = " ".join(str(error).split())
         if not isinstance(error, torch.distributed.DistError) and not any(name in text for name in ("gloo", "NCCL")):
             raise
-        rank = f"process {os.environ.get('RANK', '0')}"
+        rank = os.environ.get("RANK", "0")
+        said = text.split("] ", 1)[-1][:120]  # without gloo's file and line
         raise KitsamError(
-            f"{rank}: another process has ended or does not answer; the same command goes on from what is saved: {text[:99]}"
+            f"process {rank}: another process has ended or does not answer ({said}); "
+            "the same command goes on from what is saved"
         ) from error
 
 

@@ -32,7 +32,7 @@ from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
 from kitsam.files import read_json, sha256_of
 from kitsam.kits.case import CaseFiles, Volume, find_cases, read_label
-from kitsam.processes import deal, start
+from kitsam.processes import deal, losing_no_process, start
 from kitsam.shards.manifest import ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
@@ -54,10 +54,14 @@ def run(config: EvaluateConfig) -> int:
     cascade = cascade_of(runs, config.cascade, processes.device)
     fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
     missing = [name for name in cases if not is_done(config.out, name, fingerprint)]
-    processes.wait_for_everyone()
-    mine = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
-    _evaluate([missing[index] for index in mine], files, cases, shards, cascade, config, fingerprint)
-    processes.wait_for_everyone()
+    if processes.is_main_process:
+        for leftover in config.out.glob("*/.tmp-*"):
+            leftover.unlink()
+    with losing_no_process():
+        processes.wait_for_everyone()
+        mine = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
+        _evaluate([missing[index] for index in mine], files, cases, shards, cascade, config, fingerprint)
+        processes.wait_for_everyone()
     failed = _finish(config, sorted(cases), runs) if processes.is_main_process else {}
     return 1 if failed or shards.manifest.skipped else 0
 

@@ -71,6 +71,14 @@ def test_started_again_only_what_is_missing_or_was_made_otherwise_is_computed(co
     assert len(labelled) == 1
 
 
+def test_what_a_killed_start_left_behind_is_removed(config):
+    leftover = config.out / "predictions" / ".tmp-1-case_00000.nii.gz"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    evaluator.run(config)
+    assert not leftover.exists() and list(leftover.parent.glob("case_*.nii.gz"))
+
+
 def test_without_lesion_decoders_nothing_is_called_a_lesion(data, shards, runs, tmp_path):
     evaluator.run(EvaluateConfig(shards, data, runs["roi"], tmp_path / "results", cascade=CASCADE))
     labels = read_label(next((tmp_path / "results" / "predictions").iterdir())).voxels

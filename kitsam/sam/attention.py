@@ -12,30 +12,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCORES_AT_ONCE = 1 << 20  # on a CPU, for one head
+SCORES_AT_ONCE = 1 << 21  # on a CPU, for one head
 
 
 def relative_terms(q: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Terms by row and by column of the key: (B, heads, N, rows), (B, heads, N, columns).
+    """Terms by row and by column of the key: (B, heads, rows, columns, rows), (B, heads, rows, columns, columns).
 
     q: (B, heads, N, D), unscaled; tables: (2 * rows - 1, D) and (2 * columns - 1, D), as upstream keeps them; N = rows * columns.
     """
+    # The product with a whole table, of which each query needs a stretch that begins one entry earlier from row to row.
+    tables = torch.cat([table_h.flip(0), table_w.flip(0)]).to(q.dtype)
+    by_distance = (q.contiguous() @ tables.T).unflatten(2, size)
+    batch, heads, row, column, one = by_distance.stride()
     rows, columns = size
-    by_row, by_column = _by_distance(table_h, rows), _by_distance(table_w, columns)
-    grid = q.unflatten(2, size)
-    terms_h = torch.einsum("bnhwd,hkd->bnhwk", grid, by_row.to(q.dtype))
-    terms_w = torch.einsum("bnhwd,wkd->bnhwk", grid, by_column.to(q.dtype))
-    return terms_h.flatten(2, 3), terms_w.flatten(2, 3)
-
-
-def _by_distance(table: Tensor, size: int) -> Tensor:
-    """(2 * size - 1, D) -> (size, size, D): the entry for each pair of query and key."""
-    place = torch.arange(size, device=table.device)
-    return table[place[:, None] - place[None, :] + size - 1]
+    first_h, first_w = by_distance.storage_offset() + rows - 1, by_distance.storage_offset() + 2 * rows - 1 + columns - 1
+    terms_h = by_distance.as_strided((*q.shape[:2], *size, rows), (batch, heads, row - one, column, one), first_h)
+    terms_w = by_distance.as_strided((*q.shape[:2], *size, columns), (batch, heads, row, column - one, one), first_w)
+    return terms_h, terms_w
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, terms_h: Tensor, terms_w: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D) + terms) v, all (B, heads, N, D)."""
+    """softmax(q k^T / sqrt(D) + terms) v, all (B, heads, N, D); the terms are those of `relative_terms`."""
+    terms_h, terms_w = terms_h.flatten(2, 3), terms_w.flatten(2, 3)
     if q.shape[2] * k.shape[2] <= SCORES_AT_ONCE:
         bias = (terms_h[..., :, None] + terms_w[..., None, :]).flatten(3)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
@@ -51,11 +49,9 @@ def _attend_by_rows(q: Tensor, k: Tensor, v: Tensor, terms_h: Tensor, terms_w: T
             keys = k[item, head].T.contiguous()
             for first in range(0, q.shape[2], queries):
                 part = (item, head, slice(first, first + queries))
-                scores = (q[part] * scale) @ keys
-                grid = scores.unflatten(1, (terms_h.shape[-1], terms_w.shape[-1]))
-                grid += terms_h[part][:, :, None]
-                grid += terms_w[part][:, None, :]
-                answers[part] = scores.softmax(-1) @ v[item, head]
+                terms = (terms_h[part][:, :, None] + terms_w[part][:, None, :]).flatten(1)
+                scores = terms.addmm_(q[part] * scale, keys)
+                answers[part] = torch.softmax(scores, -1, out=scores) @ v[item, head]
     return answers
 
 

@@ -2,8 +2,8 @@
 
 Upstream (segment-anything, `image_encoder.py`) writes the scores of all 4096 x 4096 pairs of cells and adds to each the terms of its
 row and column distance, which come from the unscaled query. Here a GPU adds the terms inside flex_attention's kernel, and a CPU takes a few rows of
-queries at a time, whose scores stay in its cache: measured on two cores, 0.32 s a global layer of vit_b in float32, against
-0.61 s for one product with the terms folded into longer queries and keys, and 1.9 s for upstream.
+queries at a time, whose scores stay in its cache: measured on two cores, 0.33 s a global layer of vit_b in float32, against
+0.50 s for scaled_dot_product_attention with the terms as a mask, and 0.61 s with the terms folded into longer queries and keys.
 """
 
 from functools import lru_cache

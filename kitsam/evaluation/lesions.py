@@ -2,7 +2,7 @@
 
 A lesion is a 3-D component (26 neighbors) of tumor, or of cyst. It is found when the prediction of the same class
 overlaps it anywhere, be it in one voxel; a predicted component that overlaps none of its class is a false one. That is
-the convention of the autoPET challenge (false-negative and false-positive volumes) and of ISLES 2022's lesion counts;
+the rule of the autoPET challenge (lab-midas/autoPET, `val_script.py`, which joins 18 neighbors instead of 26);
 how well a lesion is outlined is for Dice to say. Sizes are classed by the diameter of the ball that has the lesion's
 volume; 4 and 7 cm are where the T stages of kidney cancer change. Nothing is too small to count.
 

@@ -42,11 +42,11 @@ def test_decoders_are_compared_on_the_same_questions(tmp_path):
 
 
 def test_the_flops_of_an_image_are_counted_as_torch_counts_them():
-    vit = Encoder("tiny", SAM_INPUT).vit.to("meta")
+    vit = Encoder("vit_b", SAM_INPUT).vit.to("meta")
     with FlopCounterMode(display=False) as counted, torch.inference_mode():
         encode(vit, torch.empty(1, 3, SAM_INPUT, SAM_INPUT, device="meta"))
-    # Ours leaves out padding and positions, which a tiny encoder has more of than a large one.
-    assert 0.7 * counted.get_total_flops() < encoder.count_flops("tiny") < counted.get_total_flops()
+    # Ours leaves out padding and positions.
+    assert 0.85 * counted.get_total_flops() < encoder.count_flops("vit_b") < counted.get_total_flops()
 
 
 def hold(size: int) -> int:

@@ -37,7 +37,8 @@ def _measure(function: Callable, arguments: tuple) -> Measured:
     began = time.perf_counter()
     value = function(*arguments)
     seconds = time.perf_counter() - began
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    # Not ru_maxrss, which begins with the peak of the process that started this one.
+    own = peak_memory(torch.device("cpu")) - before
     return Measured(value, seconds, own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 

@@ -1,16 +1,18 @@
 """The forward pass of SAM's image encoder over upstream's modules, weights and names untouched.
 
-Answers for the cells that pad a slice to whole windows are not projected, since they are cut off; padding still takes part in attention, as it
-does upstream. On a CPU the wide layers take some cells at a time, whose numbers stay in the cache: fresh memory for all of them costs as
-much as a third of the products.
+Padding that fills a slice up to whole windows takes part in attention, as it does upstream, but is not projected: what a projection makes of
+zeros is its bias. A CPU takes one row of windows, or one head of a global layer, at a time, whose numbers stay in its cache and in memory that the
+process holds already: fresh memory for all of them costs as much as a third of the products.
 """
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kitsam.sam.attention import attend, relative_terms
+from kitsam.sam.attention import attend_by_rows, attend_in_kernel, attend_in_windows
 from kitsam.sam.upstream import ImageEncoderViT
 
-CELLS_AT_ONCE = 512  # in the wide layers on a CPU
+ROWS_AT_ONCE = 14  # of cells on a CPU: one row of windows
 
 
 def encode(vit: ImageEncoderViT, pixels: Tensor) -> Tensor:
@@ -18,53 +20,78 @@ def encode(vit: ImageEncoderViT, pixels: Tensor) -> Tensor:
     x = vit.patch_embed(pixels)
     x = x.contiguous() if vit.pos_embed is None else (x + vit.pos_embed).contiguous()
     for block in vit.blocks:
-        x += _attention(block, block.norm1(x))
-        _add_mlp(block, x)
+        _apply(block, x)
     return vit.neck(x.permute(0, 3, 1, 2))
 
 
-def _add_mlp(block: nn.Module, x: Tensor) -> None:
+def _apply(block: nn.Module, x: Tensor) -> None:
     """x: (B, H, W, C), changed in place."""
-    cells = x.view(-1, x.shape[-1])
-    for part in cells.split(len(cells) if x.is_cuda else CELLS_AT_ONCE):
-        part += block.mlp(block.norm2(part))
+    rows = x.shape[1] if x.is_cuda else ROWS_AT_ONCE
+    strips = x.split(rows, dim=1)
+    if block.window_size:
+        for strip in strips:
+            _project(block, strip, _windows_attend(block.attn, block.norm1(strip), block.window_size))
+    else:
+        answers = _all_attend(block.attn, block.norm1(x))
+        for strip, answer in zip(strips, answers.split(rows, dim=1)):
+            _project(block, strip, answer)
 
 
-def _attention(block: nn.Module, x: Tensor) -> Tensor:
-    """x: (B, H, W, C)."""
-    height, width = x.shape[1:3]
-    layer, window = block.attn, block.window_size
-    if not window:
-        return layer.proj(_heads_attend(layer, layer.qkv(x)))
-    answers = _heads_attend(layer, layer.qkv(_partition(x, window)))
-    return layer.proj(_unpartition(answers, window, height, width))
+def _project(block: nn.Module, x: Tensor, answers: Tensor) -> None:
+    """x: cells (B, h, w, C), changed in place; answers of attention to them, of the same shape."""
+    x += block.attn.proj(answers)
+    x += block.mlp(block.norm2(x))
 
 
-def _heads_attend(layer: nn.Module, qkv: Tensor) -> Tensor:
-    """(B, H, W, 3C) -> (B, H, W, C)."""
-    size = qkv.shape[1:3]
-    # (B, H, W, 3C) -> 3 x (B, heads, N, D)
-    q, k, v = qkv.flatten(1, 2).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    answers = attend(q, k, v, *relative_terms(q, layer.rel_pos_h, layer.rel_pos_w, size))
-    return answers.transpose(1, 2).flatten(2).unflatten(1, size)
+def _windows_attend(layer: nn.Module, x: Tensor, window: int) -> Tensor:
+    """Cells (B, h, w, C) -> answers (B, h, w, C), each from its window of cells."""
+    batch, height, width, channels = x.shape
+    q, k, v = _windows(layer, x, window)  # (B, down, across, heads, window, window, D)
+    down, across = q.shape[1:3]
+    q, k, v = (part.flatten(4, 5).flatten(0, 2) for part in (q, k, v))
+    answers = attend_in_windows(q, k, v, layer.rel_pos_h, layer.rel_pos_w, (window, window))
+    whole = answers.view(batch, down, across, layer.num_heads, window, window, -1).permute(0, 1, 4, 2, 5, 3, 6)
+    return whole.reshape(batch, down * window, across * window, channels)[:, :height, :width]
 
 
-def _partition(x: Tensor, window: int) -> Tensor:
-    """(B, H, W, C) -> (B * windows, window, window, C), zeros at the bottom and right up to whole windows."""
+def _windows(layer: nn.Module, x: Tensor, window: int) -> Tensor:
+    """Cells (B, h, w, C) -> queries, keys, values (3, B, down, across, heads, window, window, D), padded at the bottom and right."""
     batch, height, width, channels = x.shape
     down, across = -(-height // window), -(-width // window)
-    windows = x.new_zeros((batch, down, across, window, window, channels))
-    whole = windows.transpose(2, 3).view(batch, down, window, across, window, channels)
+    heads = layer.num_heads
+    qkv = layer.qkv(x).unflatten(3, (3, heads, -1)).permute(3, 0, 4, 1, 2, 5)
+    windows = qkv.new_empty((3, batch, down, across, heads, window, window, channels // heads))
+    if height % window or width % window:
+        windows.copy_(layer.qkv.bias.view(3, 1, 1, 1, heads, 1, 1, -1))
     for row in range(down):
-        rows = x[:, row * window : (row + 1) * window]
+        rows = qkv[:, :, :, row * window : (row + 1) * window]
         for column in range(across):
-            part = rows[:, :, column * window : (column + 1) * window]
-            whole[:, row, : part.shape[1], column, : part.shape[2]] = part
-    return windows.flatten(0, 2)
+            part = rows[:, :, :, :, column * window : (column + 1) * window]
+            windows[:, :, row, column, :, : part.shape[3], : part.shape[4]] = part
+    return windows
 
 
-def _unpartition(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """The reverse of `_partition`, cut to (B, height, width, C)."""
-    down, across = -(-height // window), -(-width // window)
-    x = windows.unflatten(0, (-1, down, across)).transpose(2, 3)
-    return x.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+def _all_attend(layer: nn.Module, x: Tensor) -> Tensor:
+    """Cells (B, H, W, C) -> answers (B, H, W, C), each from all cells of its slice."""
+    size = x.shape[1:3]
+    x = x.flatten(1, 2)
+    answers = _heads_attend(layer, x, size) if x.is_cuda else _one_head_after_another(layer, x, size)
+    return answers.unflatten(1, size)
+
+
+def _heads_attend(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, N, C) -> (B, N, C)."""
+    q, k, v = layer.qkv(x).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, D)
+    return attend_in_kernel(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size).transpose(1, 2).flatten(2)
+
+
+def _one_head_after_another(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, N, C) -> (B, N, C)."""
+    weights = layer.qkv.weight.unflatten(0, (3, layer.num_heads, -1))
+    biases = layer.qkv.bias.unflatten(0, (3, layer.num_heads, -1))
+    answers = torch.empty_like(x)
+    for cells, answer in zip(x, answers.unflatten(2, (layer.num_heads, -1))):
+        for head in range(layer.num_heads):
+            q, k, v = F.linear(cells, weights[:, head].flatten(0, 1), biases[:, head].flatten()).chunk(3, dim=1)
+            attend_by_rows(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size, out=answer[:, head])
+    return answers

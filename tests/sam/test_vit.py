@@ -2,9 +2,16 @@ import pytest
 import torch
 
 from kitsam.sam import attention
-from kitsam.sam.attention import _adding, attend, relative_terms
+from kitsam.sam.attention import (
+    _adding,
+    attend_by_rows,
+    attend_in_windows,
+    relative_terms,
+)
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
+
+SIZE = 5, 7  # cells
 
 
 def random_vit(side: int):
@@ -35,28 +42,42 @@ def test_it_is_upstreams_encoder(side, by_rows, monkeypatch):
 def asked():
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, 5 * 7, 8) for _ in range(3))
-    tables = torch.randn(2 * 5 - 1, 8), torch.randn(2 * 7 - 1, 8)
-    return q, k, v, *relative_terms(q, *tables, (5, 7))
+    return q, k, v, torch.randn(2 * 5 - 1, 8), torch.randn(2 * 7 - 1, 8)
 
 
-def written_out(q, k, v, terms_h, terms_w):
+def written_out(q, k, v, table_h, table_w):
+    """With the terms of every pair of cells, one by one, as the paper (ViTDet) has them."""
     scores = (q @ k.transpose(2, 3)) * q.shape[-1] ** -0.5
-    scores = scores + (terms_h[..., :, None] + terms_w[..., None, :]).flatten(4).flatten(2, 3)
+    rows, columns = SIZE
+    for query in range(rows * columns):
+        for key in range(rows * columns):
+            down, across = query // columns - key // columns, query % columns - key % columns
+            position = table_h[down + rows - 1] + table_w[across + columns - 1]
+            scores[:, :, query, key] += q[:, :, query] @ position
     return scores.softmax(-1) @ v
 
 
+def test_attention_in_windows_is_exact(asked):
+    assert torch.allclose(attend_in_windows(*asked, SIZE), written_out(*asked), atol=1e-5)
+
+
 @pytest.mark.parametrize("at_once", [1 << 20, 4 * 35, 1])
-def test_attention_is_exact_however_it_is_cut(asked, at_once, monkeypatch):
+def test_attention_by_rows_is_exact_however_it_is_cut(asked, at_once, monkeypatch):
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
-    assert torch.allclose(attend(*asked), written_out(*asked), atol=1e-5)
+    q, k, v, *tables = asked
+    answers = torch.empty_like(q)
+    for index in torch.cartesian_prod(torch.arange(2), torch.arange(3)).tolist():
+        item, head = index
+        attend_by_rows(q[item, head], k[item, head], v[item, head], *tables, SIZE, out=answers[item, head])
+    assert torch.allclose(answers, written_out(*asked), atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 def test_the_kernel_of_a_gpu_adds_the_same_terms(asked):
     from torch.nn.attention.flex_attention import flex_attention
 
-    q, k, v, terms_h, terms_w = asked
-    answer = flex_attention(q, k, v, score_mod=_adding(terms_h.flatten(2, 3), terms_w.flatten(2, 3)))
+    q, k, v, *tables = asked
+    answer = flex_attention(q, k, v, score_mod=_adding(*relative_terms(q, *tables, SIZE)))
     assert torch.allclose(answer, written_out(*asked), atol=1e-5)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 EncoderName = Literal["vit_b", "vit_l", "vit_h", "medsam", "tiny"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["auto", "yes", "no"]
 Storage = Literal["float16", "int8"]
 Target = Literal["roi", "tumor", "cyst"]
 
@@ -87,6 +88,8 @@ class EmbedConfig:
     """of the embeddings; int8, with a scale per channel, takes half the disk"""
     precision: Precision = "auto"
     """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
+    compile: Compile = "auto"
+    """the encoder, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it pays; never on a CPU"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     seed: int = 0
@@ -208,6 +211,8 @@ class TrainConfig:
     """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and validating have half an hour"""
     precision: Precision = "auto"
     """auto: bf16 on a GPU that has it, fp32 elsewhere"""
+    compile: Compile = "auto"
+    """the decoder's step, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it pays; never on a CPU"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     seed: int = 0
@@ -414,6 +419,8 @@ class BenchEncoderConfig:
     """images that kitsam encodes at once; segment-anything takes one"""
     repeats: int = 2
     """times that each is measured, after one time that is not"""
+    compile: bool = False
+    """measure kitsam compiled by torch.compile too, in the number format that it takes on this device"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     json: Path | None = None
@@ -430,6 +437,8 @@ class BenchDecoderConfig:
     """cells a side of an embedding: 64 for an input of 1024"""
     repeats: int = 2
     """steps that are measured, after one that is not"""
+    compile: bool = False
+    """measure kitsam compiled by torch.compile too, in the number format that it takes on this device"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     json: Path | None = None

@@ -8,7 +8,6 @@ Cost: the encoder's time. Memory: three CT volumes and a few batches.
 """
 
 import shutil
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from accelerate import PartialState
 from rich.table import Table
 
 from kitsam import __version__
+from kitsam.compiling import compile_where_it_pays, seconds_of
 from kitsam.config import EmbedConfig, InputConfig, Storage
 from kitsam.console import progress, say, warn
 from kitsam.embedding_plan import (
@@ -43,7 +43,6 @@ from kitsam.sam.encoder import (
     check_input_size,
 )
 from kitsam.sam.encoding import SliceEncoder
-from kitsam.sam.input import View
 from kitsam.sam.weights import checkpoint_path, read_checkpoint
 from kitsam.shards.manifest import (
     FORMAT_VERSION,
@@ -86,7 +85,9 @@ def _embed(config: EmbedConfig, processes: PartialState) -> int:
     processes.wait_for_everyone()
     mine = deal([unit.samples for unit in missing], processes.num_processes)[processes.process_index]
     encode = _slice_encoder(encoder, config, processes.device)
-    _embed_units([missing[index] for index in mine], files, encode, config, total_of(missing), total_of(units))
+    my_units = [missing[index] for index in mine]
+    compile_where_it_pays(encoder, config.compile, processes.device, encode.blank_batch, total_of(my_units) // config.batch_size)
+    _embed_units(my_units, files, encode, config, total_of(missing), total_of(units))
     processes.wait_for_everyone()
     skipped = dict(plan.skipped)
     if processes.is_main_process:
@@ -99,7 +100,7 @@ def _embed(config: EmbedConfig, processes: PartialState) -> int:
 
 
 def _slice_encoder(encoder: Encoder, config: EmbedConfig, device: torch.device) -> SliceEncoder:
-    return SliceEncoder(encoder, config.input, use_bfloat16(config.precision, device), device)
+    return SliceEncoder(encoder, config.input, use_bfloat16(config.precision, device), device, config.batch_size)
 
 
 def total_of(units: list[Unit]) -> int:
@@ -268,12 +269,7 @@ def _dry_run(config: EmbedConfig) -> int:
 
 
 def _seconds_per_slice(config: EmbedConfig) -> float:
-    """Measured on the second of two batches, with weights as they are before loading."""
+    """With weights as they are before loading."""
     device = start(config.device).device
     encode = _slice_encoder(Encoder(config.encoder.name, config.encoder.input_size), config, device)
-    side = config.encoder.input_size // 2
-    image = torch.zeros(1, side, side, device=device)
-    for _ in range(2):
-        began = time.perf_counter()
-        encode(image, [0] * config.batch_size, [View()] * config.batch_size).cpu()
-    return (time.perf_counter() - began) / config.batch_size
+    return seconds_of(encode.blank_batch, device) / config.batch_size

@@ -34,7 +34,7 @@ def run(config: PredictConfig) -> int:
     boxes = read_boxes(config.boxes, scans) if config.boxes else {}
     bundle = read_bundle(config.model)
     processes = start(config.device)
-    encode = SliceEncoder(bundle.encoder, bundle.input, use_bfloat16(config.precision, processes.device), processes.device)
+    encode = SliceEncoder(bundle.encoder, bundle.input, use_bfloat16(config.precision, processes.device), processes.device, config.batch_size)
     cascade = bundle.cascade(processes.device)
     failed = {}
     mine = deal([scan.path.stat().st_size for scan in scans], processes.num_processes)[processes.process_index]

@@ -73,7 +73,7 @@ def test_slices_of_a_case_are_scattered_over_a_groups_shards(shards):
 
 def test_stored_embeddings_are_the_encoders(data, shards):
     config = embed_config(data, shards)
-    encode = SliceEncoder(build_encoder(config.encoder)[0], config.input, False, torch.device("cpu"))
+    encode = SliceEncoder(build_encoder(config.encoder)[0], config.input, False, torch.device("cpu"), batch_size=2)
     whole = ShardSet(shards)
     entry = whole.manifest.val[0]
     samples = whole.validation_slices(entry, 3, 2)

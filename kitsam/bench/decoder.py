@@ -5,6 +5,7 @@ step of `kitsam train`: one call with an index of the slice per box, one mask, t
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,11 +15,15 @@ from torch import Tensor
 
 from kitsam.bench.measure import (
     MIB,
+    Way,
+    chosen_precision,
     in_fresh_process,
     keep,
+    our_ways,
     peak_memory,
     reset_peak_memory,
     wait_for_device,
+    when_compiling_pays,
 )
 from kitsam.config import BenchDecoderConfig
 from kitsam.console import say
@@ -32,9 +37,9 @@ FULL_SIZE = 512  # pixels a side of a KiTS slice
 
 def run(config: BenchDecoderConfig) -> int:
     arguments = config.batch_size, config.grid, config.repeats, use_cpu(config.device)
-    found = {"segment-anything's parts": in_fresh_process(measure, "stock", *arguments, False).value}
-    for bfloat16 in (False, True):
-        found[f"kitsam, {'bf16' if bfloat16 else 'fp32'}"] = in_fresh_process(measure, "ours", *arguments, bfloat16).value
+    found = {"segment-anything's parts": in_fresh_process(measure, _stock_step, *arguments, Way(False, False)).value}
+    for name, way in our_ways(config.device, config.compile).items():
+        found[name] = in_fresh_process(measure, _our_step, *arguments, way).value
     first = next(iter(found.values()))
     table = Table("decoder", "steps/s", "times", "peak MiB", "of stock", "largest error", title=f"Forward and backward, {config.batch_size} slices, grid {config.grid}")
     for name, one in found.items():
@@ -49,20 +54,24 @@ def run(config: BenchDecoderConfig) -> int:
             f"{one['largest_error']:.1e}",
         )
     say(table)
+    if config.compile:
+        say(when_compiling_pays(found, lambda one: 1 / one["steps_per_second"], chosen_precision(config.device), "steps"))
     keep(config.json, "decoder", {"batch_size": config.batch_size, "grid": config.grid, "decoders": found})
     return 0
 
 
-def measure(way: str, batch_size: int, grid: int, repeats: int, cpu: bool, bfloat16: bool) -> dict[str, Any]:
+def measure(step: Callable, batch_size: int, grid: int, repeats: int, cpu: bool, way: Way) -> dict[str, Any]:
     device = torch.device("cpu" if cpu else "cuda")
     decoder = random_decoder(grid, 0).to(device)
     embeddings, boxes, targets = (tensor.to(device) for tensor in _questions(batch_size, grid))
     rows = torch.arange(batch_size, device=device)
-    step = _stock_step if way == "stock" else _our_step
+    decoder.compiled = way.compiled
     reset_peak_memory(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
+        began = time.perf_counter()
         step(decoder, embeddings, rows, boxes, targets)
         wait_for_device(device)
+        first = time.perf_counter() - began
         began = time.perf_counter()
         for _ in range(repeats):
             decoder.zero_grad()
@@ -72,9 +81,10 @@ def measure(way: str, batch_size: int, grid: int, repeats: int, cpu: bool, bfloa
     peak = peak_memory(device)
     with torch.no_grad():
         expected = stock_logits(decoder, embeddings[:1], rows[:1], boxes[:1])[:, 0]
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
             found = decoder(embeddings[:1], rows[:1], boxes[:1])
-    return {"steps_per_second": 1 / seconds, "peak_bytes": peak, "largest_error": (found - expected).abs().max().item()}
+    error = (found - expected).abs().max().item()
+    return {"steps_per_second": 1 / seconds, "first_seconds": first, "peak_bytes": peak, "largest_error": error}
 
 
 def _questions(batch_size: int, grid: int) -> tuple[Tensor, Tensor, Tensor]:

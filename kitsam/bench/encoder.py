@@ -15,15 +15,19 @@ from torch import Tensor
 
 from kitsam.bench.measure import (
     MIB,
+    Way,
+    chosen_precision,
     in_fresh_process,
     keep,
+    our_ways,
     peak_memory,
     reset_peak_memory,
     wait_for_device,
+    when_compiling_pays,
 )
-from kitsam.config import BenchEncoderConfig, Precision
+from kitsam.config import BenchEncoderConfig
 from kitsam.console import say
-from kitsam.processes import use_bfloat16, use_cpu
+from kitsam.processes import use_cpu
 from kitsam.sam.encoder import ARCHITECTURES, PATCH, SAM_INPUT, Encoder
 from kitsam.sam.vit import encode
 
@@ -31,13 +35,12 @@ MATRIX = 4096, 3072, 768  # of a product as large as the encoder's own
 
 
 def run(config: BenchEncoderConfig) -> int:
-    precisions: tuple[Precision, ...] = ("fp32", "bf16")
     arguments = config.name, config.batch_size, config.repeats, use_cpu(config.device)
     reference = in_fresh_process(run_stock, *arguments).value
     found = {"segment-anything, fp32": reference}
-    for precision in precisions:
-        found[f"kitsam, {precision}"] = in_fresh_process(run_ours, *arguments, precision).value
-    chosen = "bf16" if use_bfloat16("auto", torch.device("cpu" if use_cpu(config.device) else "cuda")) else "fp32"
+    for name, way in our_ways(config.device, config.compile).items():
+        found[name] = in_fresh_process(run_ours, *arguments, way).value
+    chosen = chosen_precision(config.device)
     flops = count_flops(config.name)
     table = Table("encoder", "images/s", "times", "GFLOP/s", "of a product", "peak MiB", "largest error", "relative error", title=f"{config.name}, input {SAM_INPUT}")
     for name, one in found.items():
@@ -55,6 +58,8 @@ def run(config: BenchEncoderConfig) -> int:
             f"{one['relative_error']:.1e}",
         )
     say(table)
+    if config.compile:
+        say(when_compiling_pays(found, lambda one: config.batch_size / one["images_per_second"], chosen, "batches"))
     say(f"kitsam embed takes {chosen} on this device; {flops / 1e9:.0f} GFLOP an image, counted without padding")
     keep(config.json, "encoder", {"encoder": config.name, "chosen": chosen, "flops": flops, "encoders": found})
     return 0
@@ -79,23 +84,25 @@ def random_pixels(batch_size: int) -> Tensor:
 def run_stock(name: str, batch_size: int, repeats: int, cpu: bool) -> dict[str, Any]:
     vit = random_vit(name)
     # One image at a time, as the predictor takes them.
-    return _measure(lambda pixels: vit(pixels), vit, random_pixels(1), repeats, cpu, False)
+    return _measure(lambda pixels: vit(pixels), vit, random_pixels(1), repeats, cpu, Way(False, False))
 
 
-def run_ours(name: str, batch_size: int, repeats: int, cpu: bool, precision: Precision) -> dict[str, Any]:
+def run_ours(name: str, batch_size: int, repeats: int, cpu: bool, way: Way) -> dict[str, Any]:
     vit = random_vit(name)
-    return _measure(lambda pixels: encode(vit, pixels), vit, random_pixels(batch_size), repeats, cpu, precision == "bf16")
+    return _measure(lambda pixels: encode(vit, pixels, way.compiled), vit, random_pixels(batch_size), repeats, cpu, way)
 
 
 @torch.inference_mode()
-def _measure(forward: Callable[[Tensor], Tensor], vit, pixels: Tensor, repeats: int, cpu: bool, bfloat16: bool) -> dict[str, Any]:
+def _measure(forward: Callable[[Tensor], Tensor], vit, pixels: Tensor, repeats: int, cpu: bool, way: Way) -> dict[str, Any]:
     device = torch.device("cpu" if cpu else "cuda")
     vit.to(device)
     pixels = pixels.to(device)
     reset_peak_memory(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
+        began = time.perf_counter()
         answer = forward(pixels)
         wait_for_device(device)
+        first = time.perf_counter() - began
         began = time.perf_counter()
         for _ in range(repeats):
             forward(pixels)
@@ -106,10 +113,11 @@ def _measure(forward: Callable[[Tensor], Tensor], vit, pixels: Tensor, repeats: 
     error = (answer[:1].float() - exact).abs().max().item()
     return {
         "images_per_second": len(pixels) / seconds,
+        "first_seconds": first,
         "peak_bytes": peak,
         "largest_error": error,
         "relative_error": ((answer[:1].float() - exact).norm() / exact.norm()).item(),
-        "product_flops_per_second": _product_rate(device, torch.bfloat16 if bfloat16 else torch.float32),
+        "product_flops_per_second": _product_rate(device, torch.bfloat16 if way.bfloat16 else torch.float32),
     }
 
 

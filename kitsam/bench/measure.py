@@ -9,13 +9,15 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from kitsam import __version__
+from kitsam.config import Device
 from kitsam.console import say
 from kitsam.files import write_json
+from kitsam.processes import use_bfloat16, use_cpu
 
 MIB = 2**20
 
@@ -73,6 +75,34 @@ def keep(path: Path | None, name: str, figures: dict[str, Any]) -> None:
     if path:
         write_json(path, {"benchmark": name, "machine": machine(), **figures})
         say(f"Figures: {path}")
+
+
+class Way(NamedTuple):
+    """How kitsam computes."""
+
+    bfloat16: bool
+    compiled: bool
+
+
+def chosen_precision(device: Device) -> Literal["bf16", "fp32"]:
+    """What kitsam takes on this device when it is not told."""
+    return "bf16" if use_bfloat16("auto", torch.device("cpu" if use_cpu(device) else "cuda")) else "fp32"
+
+
+def our_ways(device: Device, compile: bool) -> dict[str, Way]:
+    """By the names they have in tables."""
+    ways = {"kitsam, fp32": Way(False, False), "kitsam, bf16": Way(True, False)}
+    if compile:
+        chosen = chosen_precision(device)
+        ways[f"kitsam, {chosen}, compiled"] = Way(chosen == "bf16", True)
+    return ways
+
+
+def when_compiling_pays(found: dict[str, dict], seconds: Callable[[dict], float], chosen: str, unit: str) -> str:
+    """`seconds`: of one batch or step, from what was measured of one way."""
+    plain, compiled = found[f"kitsam, {chosen}"], found[f"kitsam, {chosen}, compiled"]
+    spent, saved = compiled["first_seconds"] - seconds(compiled), seconds(plain) - seconds(compiled)
+    return f"Compiling takes {spent:.0f} s and {f'pays from {spent / saved:,.0f} {unit}' if saved > 0 else 'saves nothing'}"
 
 
 def wait_for_device(device: torch.device) -> None:

@@ -12,6 +12,7 @@ without a gradient stops distributed training.
 import torch
 from torch import Tensor, nn
 
+from kitsam.compiling import compiled
 from kitsam.errors import KitsamError
 from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
 from kitsam.sam.two_way import transform, upscaled_logits
@@ -25,6 +26,8 @@ class BoxDecoder(nn.Module):
     def __init__(self, grid: int) -> None:
         """`grid`: embedding cells a side."""
         super().__init__()
+        self.grid = grid
+        self.compiled = False  # for training
         channels = EMBEDDING_CHANNELS
         side = grid * PATCH
         self.prompt_encoder = PromptEncoder(channels, (grid, grid), (side, side), mask_in_chans=16)
@@ -56,7 +59,8 @@ class BoxDecoder(nn.Module):
         tokens = torch.cat([output_tokens.expand(len(boxes), -1, -1), sparse], dim=1)
         # The transformer changes the cells of every box in another way; this is where they part.
         cells = (embeddings.flatten(2).transpose(1, 2) + self.no_mask)[slice_of_box]
-        tokens, cells = transform(decoder.transformer, cells, self.positions, tokens)
+        transformed = compiled(transform, True) if self.compiled and torch.is_grad_enabled() else transform
+        tokens, cells = transformed(decoder.transformer, cells, self.positions, tokens)
         mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
         weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)
         logits = upscaled_logits(decoder, cells, weights, embeddings.shape[-1])

@@ -68,6 +68,7 @@ class Encoder(nn.Module):
         super().__init__()
         architecture = ARCHITECTURES[name]
         self.input_size = input_size
+        self.compiled = False
         self.vit = ImageEncoderViT(
             img_size=input_size,
             patch_size=PATCH,
@@ -90,7 +91,8 @@ class Encoder(nn.Module):
         """(B, 3, h, w) in 0..255, longer side `input_size` -> embeddings (B, 256, G, G)."""
         normalized = (pixels - self.mean) / self.std
         height, width = pixels.shape[-2:]
-        return encode(self.vit, F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height)))
+        padded = F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height))
+        return encode(self.vit, padded, self.compiled)
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:

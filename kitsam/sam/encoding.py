@@ -11,14 +11,22 @@ from kitsam.sam.input import View, resize_pixels, to_channels
 class SliceEncoder:
     """An encoder on its device, with the input settings its embeddings are made by."""
 
-    def __init__(self, encoder: Encoder, config: InputConfig, bfloat16: bool, device: torch.device) -> None:
-        self.encoder, self.config = encoder.to(device), config
+    def __init__(self, encoder: Encoder, config: InputConfig, bfloat16: bool, device: torch.device, batch_size: int) -> None:
+        self.encoder, self.config, self.batch_size = encoder.to(device), config, batch_size
         self.bfloat16, self.device = bfloat16, device
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, slices: list[int], views: list[View]) -> Tensor:
-        """`image`: (S, H, W) HU on the device; one view a slice. Returns (B, 256, G, G) float16, on the device."""
+        """`image`: (S, H, W) HU on the device; one view a slice, at most `batch_size`. Returns (B, 256, G, G) float16, on the device."""
         pixels = resize_pixels(to_channels(image, slices, self.config), views, self.encoder.input_size)
+        if self.device.type == "cuda" or self.encoder.compiled:
+            # Kernels are compiled for one size of batch.
+            pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - len(pixels), -1, -1, -1)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             embeddings = self.encoder(pixels)
-        return embeddings.half()
+        return embeddings[: len(slices)].half()
+
+    def blank_batch(self) -> Tensor:
+        """A whole batch of the encoder's work, for measuring it."""
+        side = self.encoder.input_size // 2
+        return self(torch.zeros(1, side, side, device=self.device), [0] * self.batch_size, [View()] * self.batch_size)

@@ -9,32 +9,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kitsam.compiling import compiled
 from kitsam.sam.attention import attend_by_rows, attend_in_kernel, attend_in_windows
 from kitsam.sam.upstream import ImageEncoderViT
 
 ROWS_AT_ONCE = 14  # of cells on a CPU: one row of windows
 
 
-def encode(vit: ImageEncoderViT, pixels: Tensor) -> Tensor:
+def encode(vit: ImageEncoderViT, pixels: Tensor, use_compiled: bool = False) -> Tensor:
     """(B, 3, side, side) normalized -> embeddings (B, 256, G, G); equal to `vit(pixels)` but for rounding."""
+    # Attention of global layers is compiled on a GPU in any case, and gains nothing on a CPU.
+    project, windows_attend = (compiled(_project, False), compiled(_windows_attend, False)) if use_compiled else (_project, _windows_attend)
     x = vit.patch_embed(pixels)
     x = x.contiguous() if vit.pos_embed is None else (x + vit.pos_embed).contiguous()
     for block in vit.blocks:
-        _apply(block, x)
+        rows = x.shape[1] if x.is_cuda else ROWS_AT_ONCE
+        strips = x.split(rows, dim=1)
+        if block.window_size:
+            answers = (windows_attend(block.attn, block.norm1(strip), block.window_size) for strip in strips)
+        else:
+            answers = _all_attend(block.attn, block.norm1(x)).split(rows, dim=1)
+        for strip, answer in zip(strips, answers):
+            project(block, strip, answer)
     return vit.neck(x.permute(0, 3, 1, 2))
-
-
-def _apply(block: nn.Module, x: Tensor) -> None:
-    """x: (B, H, W, C), changed in place."""
-    rows = x.shape[1] if x.is_cuda else ROWS_AT_ONCE
-    strips = x.split(rows, dim=1)
-    if block.window_size:
-        for strip in strips:
-            _project(block, strip, _windows_attend(block.attn, block.norm1(strip), block.window_size))
-    else:
-        answers = _all_attend(block.attn, block.norm1(x))
-        for strip, answer in zip(strips, answers.split(rows, dim=1)):
-            _project(block, strip, answer)
 
 
 def _project(block: nn.Module, x: Tensor, answers: Tensor) -> None:

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
 
+from kitsam.compiling import compile_where_it_pays
 from kitsam.config import TrainConfig
 from kitsam.console import progress, say
 from kitsam.embedding import INITIAL_DECODER
@@ -55,7 +56,7 @@ from kitsam.training.checkpoint import (
 from kitsam.training.examples import Examples, make_examples, strata_for
 from kitsam.training.pictures import validation_pictures
 from kitsam.training.schedule import learning_rate
-from kitsam.training.step import train_step
+from kitsam.training.step import train_step, trial_step
 from kitsam.training.validation import validate
 
 METRICS = "metrics.jsonl"
@@ -88,6 +89,8 @@ def train(config: TrainConfig) -> bool:
     if state.finished:
         say(f"The run is finished: step {state.step}, best Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
         return False
+    decoder = accelerator.unwrap_model(model)
+    compile_where_it_pays(decoder, config.compile, accelerator.device, lambda: trial_step(accelerator, decoder, config), config.steps - state.step)
     _start_log(accelerator, config, shards, state)
     stopped = _train(accelerator, model, optimizer, shards, order, config, state)
     accelerator.end_training()

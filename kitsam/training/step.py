@@ -11,6 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from kitsam.config import TrainConfig
+from kitsam.sam.decoder import BoxDecoder
+from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
 from kitsam.shards.storage import restore
 from kitsam.training.examples import Examples
 from kitsam.training.losses import box_losses
@@ -36,6 +38,18 @@ def train_step(
     optimizer.step()
     optimizer.zero_grad()
     return losses
+
+
+def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> None:
+    """The device's share of a step, on blank slices, for measuring it; nothing is changed."""
+    device = accelerator.device
+    slices = config.batch_size // accelerator.num_processes
+    for rows in torch.arange(slices, device=device).chunk(config.accumulate):
+        embeddings = torch.zeros(len(rows), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device)
+        boxes = torch.tensor([[0.0, 0.0, PATCH, PATCH]], device=device).expand(len(rows), -1)
+        with accelerator.autocast():
+            logits = decoder(embeddings, rows - rows[0], boxes)
+        torch.autograd.grad(logits.sum(), [parameter for parameter in decoder.parameters() if parameter.requires_grad])
 
 
 def _part_losses(accelerator: Accelerator, model, part: Examples, counts: Tensor, positive_weight: float, config: TrainConfig) -> Tensor:

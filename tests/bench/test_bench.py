@@ -50,6 +50,13 @@ def test_the_flops_of_an_image_are_counted_as_torch_counts_them():
     assert 0.85 * counted.get_total_flops() < encoder.count_flops("vit_b") < counted.get_total_flops()
 
 
+def test_it_is_said_from_when_on_compiling_pays():
+    found = {"kitsam, fp32": {"s": 3.0}, "kitsam, fp32, compiled": {"s": 2.0, "first_seconds": 62.0}}
+    assert measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps") == "Compiling takes 60 s and pays from 60 steps"
+    found["kitsam, fp32"]["s"] = 2.0
+    assert measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps") == "Compiling takes 60 s and saves nothing"
+
+
 def hold(size: int) -> int:
     return len(bytearray(size).replace(b"\0", b"\1"))
 
@@ -61,5 +68,5 @@ def test_memory_is_measured_above_what_the_process_began_with():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_the_encoder_is_measured_on_a_gpu():
-    found = encoder.run_ours("vit_b", 2, 1, False, "bf16")
+    found = encoder.run_ours("vit_b", 2, 1, False, measure.Way(bfloat16=True, compiled=False))
     assert found["images_per_second"] > 1 and found["relative_error"] < 0.02

@@ -40,9 +40,10 @@ COMMANDS = {
     "score": Command("ScoreConfig", "kitsam.evaluation.score:run", "the same metrics for any label maps", ("predictions",), ("only_present",)),
     "bundle": Command("BundleConfig", "kitsam.bundle:run", "encoder, decoders and settings in one file"),
     "predict": Command("PredictConfig", "kitsam.prediction:run", "label CT volumes", ("ct",)),
-    "bench encoder": Command("BenchEncoderConfig", "kitsam.bench.encoder:run", "images a second, against segment-anything"),
-    "bench decoder": Command("BenchDecoderConfig", "kitsam.bench.decoder:run", "training steps, against segment-anything's parts"),
+    "bench encoder": Command("BenchEncoderConfig", "kitsam.bench.encoder:run", "images a second, against segment-anything", switches=("compile",)),
+    "bench decoder": Command("BenchDecoderConfig", "kitsam.bench.decoder:run", "training steps, against segment-anything's parts", switches=("compile",)),
     "bench shards": Command("BenchShardsConfig", "kitsam.bench.shards:run", "samples a second, against the stock way"),
+    "bench processes": Command("BenchProcessesConfig", "kitsam.bench.processes:run", "training steps on one and several processes, and what they wait for"),
     "bench evaluator": Command("BenchEvaluatorConfig", "kitsam.bench.evaluator:run", "score, against the official way"),
     "report": Command("ReportConfig", "kitsam.report.page:run", "results, curves and overlays as one HTML file", ("folder",)),
 }

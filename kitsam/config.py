@@ -392,6 +392,30 @@ class BenchShardsConfig:
 
 
 @dataclass
+class BenchProcessesConfig:
+    """Time of a training step on one process and on several of this machine, and what they wait for: data, each other, the gradients' way."""
+
+    shards: Path | None = None
+    """shard set to train on; one is made, and removed again, if not given"""
+    grid: int = 64
+    """embedding cells a side of the set that is made: 64 for an input of 1024"""
+    processes: tuple[int, ...] = (1, 2)
+    """numbers of processes; each takes its share of the batch, and of the processor's cores"""
+    batch_size: int = 8
+    """slices a step, over all processes"""
+    steps: int = 10
+    """steps that are measured, after two that are not"""
+    workers: int = 2
+    """threads of each process that make batches"""
+    device: Device = "auto"
+    """auto: a GPU for each process if there is one"""
+    work: Path | None = None
+    """folder for what is made; the system's for temporary files if not given"""
+    json: Path | None = None
+    """file for the figures"""
+
+
+@dataclass
 class BenchEvaluatorConfig:
     """Seconds of `kitsam score` against the official way, on label maps of whole KiTS size, in one run on the same files."""
 

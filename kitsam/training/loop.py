@@ -9,6 +9,7 @@ normalized by the boxes of the global batch.
 import json
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -76,15 +77,14 @@ def run(config: TrainConfig) -> int:
 def train(config: TrainConfig) -> bool:
     """Train to the end, or on from the last checkpoint. Returns whether a signal stopped it before."""
     _check(config)
-    accelerator = _accelerator(config)
+    accelerator = make_accelerator(config)
     shards = ShardSet(config.shards, config.cache)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
     if accelerator.is_main_process:
         open_run(config, shards.manifest)
     accelerator.wait_for_everyone()
     decoder = initial_decoder(config, shards)
-    optimizer = _optimizer(decoder, config)
-    model, optimizer = accelerator.prepare(decoder, optimizer)
+    model, optimizer = prepare(accelerator, decoder, config)
     state = load_last_checkpoint(accelerator, config.out)
     if state.finished:
         say(f"The run is finished: step {state.step}, best Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
@@ -110,7 +110,7 @@ def _check(config: TrainConfig) -> None:
         raise OptionError(f"--step_timeout: must be above 0 seconds, not {config.step_timeout}")
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
+def make_accelerator(config: TrainConfig) -> Accelerator:
     end_with_launcher()
     cpu = use_cpu(config.device)
     bfloat16 = use_bfloat16(config.precision, torch.device("cpu" if cpu else "cuda"))
@@ -140,10 +140,15 @@ def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
     return decoder_from(read_tensors(path), shards.manifest.grid, str(path))
 
 
-def _optimizer(decoder: BoxDecoder, config: TrainConfig) -> torch.optim.AdamW:
+def prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig):
+    """The decoder as the processes train it, and its optimizer."""
     trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     options = config.optimizer
-    return torch.optim.AdamW(trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay, fused=True)
+    with warnings.catch_warnings():
+        # What takes its place is neither in accelerate nor in all versions of torch that are supported.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return accelerator.prepare(decoder, optimizer)
 
 
 def _start_log(accelerator: Accelerator, config: TrainConfig, shards: ShardSet, state: Progress) -> None:
@@ -168,29 +173,12 @@ def _train(
     accelerator: Accelerator, model, optimizer, shards: ShardSet, order: SampleOrder, config: TrainConfig, state: Progress
 ) -> bool:
     """Train from `state` to the end, which it keeps up to date. Returns whether a signal stopped it."""
-    rank, ranks = accelerator.process_index, accelerator.num_processes
     positive_weight = negative_ratio(shards.manifest.voxels, config.target) ** config.loss.balance
     log = _Log(accelerator, config, shards, order)
     in_step = timedelta(seconds=config.step_timeout)
-
-    def examples(step: int, samples: Samples) -> Examples:
-        return make_examples(
-            samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
-        )
-
-    made = batches(
-        shards,
-        order,
-        range(state.step, config.steps),
-        examples,
-        rank=rank,
-        ranks=ranks,
-        workers=config.workers,
-        fetch_ahead=config.cache.ahead if accelerator.is_local_main_process else 0,
-    )
-
+    made = examples_of_steps(accelerator, shards, order, config, range(state.step, config.steps))
     with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick, closing(made):
-        for step, batch in enumerate(made, state.step):
+        for step, batch in enumerate(log.timing(made), state.step):
             losses = train_step(accelerator, model, optimizer, batch, step, positive_weight, config)
             answer_within(in_step)
             state.step = step + 1
@@ -202,7 +190,7 @@ def _train(
                 log.write(state.step)
                 stopped = _any_process(accelerator, bool(stop))
             else:
-                stopped = bool(stop) and ranks == 1
+                stopped = bool(stop) and accelerator.num_processes == 1
             if validating:
                 with unevenly(in_step):
                     _validate(accelerator, model, shards, config, state, log)
@@ -214,6 +202,28 @@ def _train(
             if stopped or state.finished:
                 return stopped and not state.finished
     return False
+
+
+def examples_of_steps(
+    accelerator: Accelerator, shards: ShardSet, order: SampleOrder, config: TrainConfig, steps: range
+) -> Iterator[Examples]:
+    """This process's share of each step's batch, made ahead by threads."""
+
+    def examples(step: int, samples: Samples) -> Examples:
+        return make_examples(
+            samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
+        )
+
+    return batches(
+        shards,
+        order,
+        steps,
+        examples,
+        rank=accelerator.process_index,
+        ranks=accelerator.num_processes,
+        workers=config.workers,
+        fetch_ahead=config.cache.ahead if accelerator.is_local_main_process else 0,
+    )
 
 
 def _validate(accelerator, model, shards: ShardSet, config: TrainConfig, state: Progress, log: "_Log") -> None:
@@ -240,7 +250,16 @@ class _Log:
         self.accelerator, self.config, self.shards, self.order = accelerator, config, shards, order
         self.losses: list[Tensor] = []
         self.began = time.monotonic()
+        self.waited = 0.0  # seconds for batches
         self.note = ""
+
+    def timing(self, made: Iterator[Examples]) -> Iterator[Examples]:
+        """Hand the batches on, noting how long they keep the device waiting."""
+        asked = time.monotonic()
+        for batch in made:
+            self.waited += time.monotonic() - asked
+            yield batch
+            asked = time.monotonic()
 
     def add(self, losses: Tensor) -> None:
         self.losses.append(losses)
@@ -260,9 +279,10 @@ class _Log:
         values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
         values["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
         values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)
+        values["waiting_for_data"] = round(self.waited / max(seconds, 1e-9), 4)  # share of the time, of this process
         drawn = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
         self.append({"step": step, **values, "drawn": drawn})
-        self.losses, self.began = [], time.monotonic()
+        self.losses, self.began, self.waited = [], time.monotonic(), 0.0
 
     def append(self, line: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:

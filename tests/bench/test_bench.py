@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kitsam.bench import decoder, encoder, measure, shards
+from kitsam.bench import decoder, encoder, measure, processes, shards
 from kitsam.bench.shards import make_set
-from kitsam.config import BenchDecoderConfig, BenchShardsConfig, ShardsConfig
+from kitsam.config import (
+    BenchDecoderConfig,
+    BenchProcessesConfig,
+    BenchShardsConfig,
+    ShardsConfig,
+)
+from kitsam.errors import OptionError
 from kitsam.sam.encoder import SAM_INPUT, Encoder
 from kitsam.sam.vit import encode
 from kitsam.shards import verify
@@ -70,3 +76,21 @@ def test_memory_is_measured_above_what_the_process_began_with():
 def test_the_encoder_is_measured_on_a_gpu():
     found = encoder.run_ours("vit_b", 2, 1, False, measure.Way(bfloat16=True, compiled=False))
     assert found["images_per_second"] > 1 and found["relative_error"] < 0.02
+
+
+def test_processes_are_timed_step_by_step(tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    config = BenchProcessesConfig(grid=4, batch_size=4, steps=2, device="cpu", work=tmp_path, json=figures)
+    assert processes.run(config) == 0
+    found = json.loads(figures.read_text())["processes"]
+    assert list(found) == ["1", "2"]
+    for one in found.values():
+        waits = [one[f"waiting_for_{what}"] for what in ("data", "others", "gradients")]
+        assert one["seconds_per_step"] > 0 and all(0 <= wait < 1 for wait in waits) and sum(waits) < 1
+    assert found["2"]["waiting_for_gradients"] > found["1"]["waiting_for_gradients"] == 0
+    assert sorted(tmp_path.iterdir()) == [figures]
+
+
+def test_a_batch_must_be_shared_evenly_by_the_processes(tmp_path):
+    with pytest.raises(OptionError, match="--processes: 8 slices .* by 3 processes"):
+        processes.run(BenchProcessesConfig(processes=(1, 3), work=tmp_path))

@@ -400,7 +400,7 @@ class BenchProcessesConfig:
     grid: int = 64
     """embedding cells a side of the set that is made: 64 for an input of 1024"""
     processes: tuple[int, ...] = (1, 2)
-    """numbers of processes; each takes its share of the batch, and of the processor's cores"""
+    """numbers of processes, such as [1, 2, 4]; each takes its share of the batch, and of the processor's cores"""
     batch_size: int = 8
     """slices a step, over all processes"""
     steps: int = 10

@@ -22,7 +22,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 from kitsam.config import Device, Precision
 from kitsam.errors import KitsamError, OptionError
 
-# Reading the shard set, the first step, validation: one process may be that far behind another.
+# Reading the shard set, the first step, the first validation: one process may be that far behind another.
 UNEVEN = timedelta(minutes=30)
 # Cases dealt beforehand: the last process may be a whole group of cases behind the first, hours on a CPU.
 DEALT = timedelta(days=1)
@@ -55,9 +55,9 @@ def answer_within(limit: timedelta) -> None:
 
 
 @contextmanager
-def unevenly(afterwards: timedelta) -> Iterator[None]:
-    """A block in which one process may take much longer than another; `afterwards` is the limit behind it."""
-    answer_within(UNEVEN)
+def unevenly(limit: timedelta, afterwards: timedelta) -> Iterator[None]:
+    """A block in which one process may take much longer than another: by `limit`, and by `afterwards` behind it."""
+    answer_within(limit)
     yield
     answer_within(afterwards)
 

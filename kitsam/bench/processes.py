@@ -28,7 +28,7 @@ from kitsam.console import say
 from kitsam.errors import KitsamError, OptionError
 from kitsam.shards.reader import ShardSet
 from kitsam.training.examples import strata_for
-from kitsam.training.loop import (
+from kitsam.training.setup import (
     examples_of_steps,
     initial_decoder,
     make_accelerator,

@@ -79,7 +79,7 @@ def test_a_run_cut_short_goes_on_to_the_same_bits(shards, runs, tmp_path, step, 
     run = tmp_path / "run"
     config = train_config("tumor", shards, run)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "learning_rate", dies_at(step))
+        patch.setattr(log, "learning_rate", dies_at(step))
         with pytest.raises(RuntimeError, match="power cut"):
             loop.run(config)
     assert loop.run(config) == 0
@@ -144,7 +144,7 @@ def test_several_processes_train_to_the_same_decoder(shards, runs, tmp_path, pro
 def test_a_run_goes_on_with_another_number_of_processes(shards, runs, tmp_path, monkeypatch):
     config = train_config("tumor", shards, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "learning_rate", dies_at(3))
+        patch.setattr(log, "learning_rate", dies_at(3))
         with pytest.raises(RuntimeError, match="power cut"):
             loop.run(config)
     train_with(4, config, tmp_path)
@@ -152,7 +152,7 @@ def test_a_run_goes_on_with_another_number_of_processes(shards, runs, tmp_path, 
 
 
 def dies_at(step: int):
-    original = loop.learning_rate
+    original = log.learning_rate
 
     def rate(current, *rest):
         if current == step:

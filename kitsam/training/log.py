@@ -1,0 +1,98 @@
+"""metrics.jsonl and TensorBoard: the mean losses since the last line, and what was drawn for them.
+
+Losses stay on the device until a line is written.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from kitsam.config import TrainConfig
+from kitsam.errors import KitsamError
+from kitsam.files import write_json, write_text
+from kitsam.shards.reader import ShardSet
+from kitsam.shards.stream import SampleOrder
+from kitsam.training.examples import Examples
+from kitsam.training.schedule import learning_rate
+
+METRICS, NONFINITE = "metrics.jsonl", "nonfinite.json"
+
+
+def start_log(accelerator: Accelerator, out: Path, step: int) -> None:
+    """Of a run that goes on after `step`: lines of later steps are dropped, since they will be done again."""
+    accelerator.init_trackers("tensorboard")
+    path = out / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+
+
+class Log:
+    """Losses since the last line, and the files they go to."""
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, shards: ShardSet, order: SampleOrder) -> None:
+        self.accelerator, self.config, self.shards, self.order = accelerator, config, shards, order
+        self.losses: list[Tensor] = []
+        self.began = time.monotonic()
+        self.waited = 0.0  # seconds for batches
+        self.note = ""
+
+    def timing(self, made: Iterator[Examples]) -> Iterator[Examples]:
+        """Hand the batches on, noting how long they keep the device waiting."""
+        asked = time.monotonic()
+        for batch in made:
+            self.waited += time.monotonic() - asked
+            yield batch
+            asked = time.monotonic()
+
+    def add(self, losses: Tensor) -> None:
+        self.losses.append(losses)
+
+    def write(self, step: int) -> None:
+        """A line of means over the steps since the last one. Raises `KitsamError` where a loss was not finite."""
+        if not self.losses:
+            return
+        losses = self.accelerator.reduce(torch.stack(self.losses), "sum").cpu()
+        first = step - len(losses)
+        bad = (~losses.isfinite().all(dim=1)).nonzero().flatten()
+        if len(bad):
+            self._report_nonfinite(first + int(bad[0]))
+        mean = losses.mean(dim=0).tolist()
+        seconds = time.monotonic() - self.began
+        before, after = self.order.counts.drawn_before(first), self.order.counts.drawn_before(step)
+        values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
+        values["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
+        values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)
+        values["waiting_for_data"] = round(self.waited / max(seconds, 1e-9), 4)  # share of the time, of this process
+        drawn = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
+        self.append({"step": step, **values, "drawn": drawn})
+        self.losses, self.began, self.waited = [], time.monotonic(), 0.0
+
+    def append(self, line: dict[str, Any]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        path = self.config.out / METRICS
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise KitsamError(f"{path}: cannot be written: {error.strerror}") from error
+        scalars = {name: value for name, value in line.items() if name != "step" and isinstance(value, float)}
+        self.accelerator.log(scalars, step=line["step"])
+
+    def show(self, pictures: dict[str, np.ndarray], step: int) -> None:
+        """(H, W, 3) uint8 pictures, to TensorBoard."""
+        tracker = self.accelerator.get_tracker("tensorboard")
+        tracker.log_images({name: picture[None] for name, picture in pictures.items()}, step=step, dataformats="NHWC")
+
+    def _report_nonfinite(self, step: int) -> None:
+        path = self.config.out / NONFINITE
+        if self.accelerator.is_main_process:
+            write_json(path, {"step": step, "keys": self.shards.keys(self.order.batch(step))})
+        raise KitsamError(f"{self.config.out}: the loss of step {step} is not finite; its samples are listed in {path}")

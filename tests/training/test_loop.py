@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import train_config
 
 from kitsam.errors import KitsamError, OptionError
-from kitsam.training import loop, step
+from kitsam.training import log, loop, step
 from kitsam.training.checkpoint import load_run, saved_checkpoints
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}

@@ -69,9 +69,11 @@ class Log:
         values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
         values["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
         values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)
-        values["waiting_for_data"] = round(self.waited / max(seconds, 1e-9), 4)  # share of the time, of this process
         drawn = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
         self.append({"step": step, **values, "drawn": drawn})
+        if self.accelerator.is_main_process:
+            # To TensorBoard alone: lines of metrics.jsonl are the same in every start but for their speed.
+            self.accelerator.log({"waiting_for_data": self.waited / max(seconds, 1e-9)}, step=step)
         self.losses, self.began, self.waited = [], time.monotonic(), 0.0
 
     def append(self, line: dict[str, Any]) -> None:

@@ -49,6 +49,11 @@ class Examples:
         tensors = (getattr(self, name) for name in self.__dataclass_fields__)
         return Examples(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in tensors))
 
+    def pinned(self) -> "Examples":
+        """In memory that a GPU copies from by itself, so that nobody waits for it."""
+        tensors = (getattr(self, name) for name in self.__dataclass_fields__)
+        return Examples(*(None if tensor is None else tensor.pin_memory() for tensor in tensors))
+
     def split(self, parts: int) -> list["Examples"]:
         """By slices, as evenly as they go, with their boxes."""
         if parts == 1:

@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard: the mean losses since the last line, and what was drawn for them.
+"""metrics.jsonl, TensorBoard and Weights & Biases: the mean losses since the last line, and what was drawn for them.
 
 Losses stay on the device until a line is written.
 """
@@ -27,7 +27,7 @@ METRICS, NONFINITE = "metrics.jsonl", "nonfinite.json"
 
 def start_log(accelerator: Accelerator, out: Path, step: int) -> None:
     """Of a run that goes on after `step`: lines of later steps are dropped, since they will be done again."""
-    accelerator.init_trackers("tensorboard")
+    accelerator.init_trackers("kitsam")
     path = out / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
@@ -72,7 +72,7 @@ class Log:
         drawn = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
         self.append({"step": step, **values, "drawn": drawn})
         if self.accelerator.is_main_process:
-            # To TensorBoard alone: lines of metrics.jsonl are the same in every start but for their speed.
+            # To the trackers alone: lines of metrics.jsonl are the same in every start but for their speed.
             self.accelerator.log({"waiting_for_data": self.waited / max(seconds, 1e-9)}, step=step)
         self.losses, self.began, self.waited = [], time.monotonic(), 0.0
 
@@ -89,9 +89,10 @@ class Log:
         self.accelerator.log(scalars, step=line["step"])
 
     def show(self, pictures: dict[str, np.ndarray], step: int) -> None:
-        """(H, W, 3) uint8 pictures, to TensorBoard."""
-        tracker = self.accelerator.get_tracker("tensorboard")
-        tracker.log_images({name: picture[None] for name, picture in pictures.items()}, step=step, dataformats="NHWC")
+        """(H, W, 3) uint8 pictures, to the trackers."""
+        stacks = {name: picture[None] for name, picture in pictures.items()}
+        for tracker in self.accelerator.trackers:
+            tracker.log_images(stacks, step=step, **({"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}))
 
     def _report_nonfinite(self, step: int) -> None:
         path = self.config.out / NONFINITE

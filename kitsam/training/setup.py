@@ -1,11 +1,17 @@
 """What a run is made of: the processes, the decoder and its optimizer, and each process's share of the batches."""
 
+import os
 import warnings
 from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    is_wandb_available,
+)
 
 from kitsam.config import TrainConfig
 from kitsam.embedding import INITIAL_DECODER
@@ -18,7 +24,7 @@ from kitsam.shards.manifest import check_signature
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.shards.stream import SampleOrder
 from kitsam.tensors import read_tensors
-from kitsam.training.checkpoint import load_run
+from kitsam.training.checkpoint import as_plain, load_run
 from kitsam.training.examples import Examples, make_examples
 
 # Every weight that trains gets a gradient in every step; all 16 MB of them go in one message; buffers never change.
@@ -43,13 +49,24 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision="bf16" if bfloat16 else "no",
-        log_with="tensorboard",
-        project_dir=config.out,
+        log_with=_trackers(config),
         kwargs_handlers=[DDP, InitProcessGroupKwargs(timeout=UNEVEN)],
     )
     if config.batch_size % accelerator.num_processes:
         raise OptionError(f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes")
     return accelerator
+
+
+def _trackers(config: TrainConfig) -> list[GeneralTracker]:
+    """TensorBoard, and Weights & Biases where it is installed and set up: logged in, or told by WANDB_MODE what to do."""
+    trackers: list[GeneralTracker] = [TensorBoardTracker("tensorboard", config.out)]
+    if is_wandb_available():
+        import wandb
+
+        if "WANDB_MODE" in os.environ or wandb.api.api_key:
+            # One that did not end goes on as the same run.
+            trackers.append(WandBTracker("kitsam", name=config.out.name, dir=config.out, config=as_plain(config), resume="auto"))
+    return trackers
 
 
 def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
@@ -83,9 +100,10 @@ def examples_of_steps(
     """This process's share of each step's batch, made ahead by threads."""
 
     def examples(step: int, samples: Samples) -> Examples:
-        return make_examples(
+        made = make_examples(
             samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
         )
+        return made.pinned() if accelerator.device.type == "cuda" else made
 
     return batches(
         shards,

@@ -25,7 +25,7 @@ def train_step(
     """`batch`: this process's share, on the CPU. Returns its share of the loss, the Dice loss and the cross-entropy: (3,)."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optimizer)
-    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()]).to(accelerator.device)
+    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()]).to(accelerator.device, non_blocking=True)
     counts = accelerator.reduce(counts, "sum").clamp(min=1)
     parts = batch.split(config.accumulate)
     losses = torch.zeros(3, device=accelerator.device)

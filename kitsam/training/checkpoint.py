@@ -5,7 +5,9 @@
 temporary name and renamed by the main process when all processes are done. `decoder.safetensors` is the best decoder so far.
 """
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,6 +27,8 @@ from kitsam.tensors import read_tensors, write_tensors
 CONFIG, SHARD_SET, DECODER, CHECKPOINTS, STATE = "config.yaml", "shard_set.json", "decoder.safetensors", "checkpoints", "state.json"
 # Options that may change from one start of a run to the next: where things lie and what is printed.
 FREE_TO_CHANGE = {"shards", "out", "device", "log_every", "keep_checkpoints", "checkpoint_every", "cache", "workers", "accumulate", "compile", "step_timeout"}
+
+SMALLEST_FREE = 1 << 20  # bytes; a disk with less is full
 
 
 @dataclass
@@ -85,9 +89,13 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
         accelerator.save_state(str(temporary))
         if accelerator.is_main_process:
             write_json(temporary / STATE, asdict(progress))
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch.save says of a write that failed only at which position of its archive that was.
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        full = shutil.disk_usage(out).free < SMALLEST_FREE
         shutil.rmtree(temporary, ignore_errors=True)
-        raise KitsamError(f"{folder}: cannot be written: {error}") from error
+        raise KitsamError(f"{folder}: cannot be written: {os.strerror(errno.ENOSPC) if full else error}") from error
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ Losses stay on the device until a line is written.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,15 @@ def start_log(accelerator: Accelerator, out: Path, step: int) -> None:
     accelerator.init_trackers("kitsam")
     path = out / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+    write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """Infinity for a line that a stopped run left unfinished."""
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return math.inf
 
 
 class Log:

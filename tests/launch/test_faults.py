@@ -38,10 +38,11 @@ EMBED = [
 ]
 SECONDS_TO_END = 60.0  # in which a fault must end all processes
 LATEST = {
-    "embed": 0.7,
+    "embed": 0.35,
     "train": 2.5,
-    "evaluate": 0.7,
+    "evaluate": 0.25,
 }  # seconds from the first file to the fault; later most are finished
+DISK = {"embed": "4m", "train": "400m", "evaluate": "4m"}  # little more than the outcome takes, so that it is full at once
 
 
 class World(NamedTuple):
@@ -128,7 +129,7 @@ def one_round(request, world, tmp_path):
     if fault == "disk full":
         if (
             os.geteuid()
-            or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", disk], check=False).returncode
+            or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK[stage]}", "none", disk], check=False).returncode
         ):
             pytest.skip("needs root, to mount a small disk")
         request.addfinalizer(lambda: subprocess.run(["umount", disk], check=True))

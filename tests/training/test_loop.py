@@ -87,6 +87,19 @@ def test_a_run_cut_short_goes_on_to_the_same_bits(shards, runs, tmp_path, step, 
     assert same(weights(run), weights(runs["tumor"]))
 
 
+def test_a_line_that_a_full_disk_cut_short_is_written_anew(shards, runs, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    config = train_config("tumor", shards, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "learning_rate", dies_at(5))
+        with pytest.raises(RuntimeError, match="power cut"):
+            loop.run(config)
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "lo')
+    assert loop.run(config) == 0
+    assert losses(run) == losses(runs["tumor"])
+
+
 def test_killed_and_started_again_gives_the_same_decoder(shards, tmp_path):
     command = [sys.executable, "-m", "kitsam", "train", "--shards", str(shards), "--config"]
     for name in ("whole", "killed"):

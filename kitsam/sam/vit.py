@@ -1,9 +1,12 @@
 """The forward pass of SAM's image encoder over upstream's modules, weights and names untouched.
 
 Padding that fills a slice up to whole windows takes part in attention, as it does upstream, but is not projected: what a projection makes of
-zeros is its bias. A CPU takes one row of windows, or one head of a global layer, at a time, whose numbers stay in its cache and in memory that the
+zeros is its bias. A CPU takes one row of windows at a time, and of a global layer one head in each thread, whose numbers stay in its cache and in memory that the
 process holds already: fresh memory for all of them costs as much as a third of the products.
 """
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +75,7 @@ def _all_attend(layer: nn.Module, x: Tensor) -> Tensor:
     """Cells (B, H, W, C) -> answers (B, H, W, C), each from all cells of its slice."""
     size = x.shape[1:3]
     x = x.flatten(1, 2)
-    answers = _heads_attend(layer, x, size) if x.is_cuda else _one_head_after_another(layer, x, size)
+    answers = _heads_attend(layer, x, size) if x.is_cuda else _heads_in_threads(layer, x, size)
     return answers.unflatten(1, size)
 
 
@@ -82,13 +85,28 @@ def _heads_attend(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
     return attend_in_kernel(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size).transpose(1, 2).flatten(2)
 
 
-def _one_head_after_another(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
+def _heads_in_threads(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, N, C) -> (B, N, C)."""
     weights = layer.qkv.weight.unflatten(0, (3, layer.num_heads, -1))
     biases = layer.qkv.bias.unflatten(0, (3, layer.num_heads, -1))
     answers = torch.empty_like(x)
-    for cells, answer in zip(x, answers.unflatten(2, (layer.num_heads, -1))):
-        for head in range(layer.num_heads):
+    bfloat16 = torch.is_autocast_enabled("cpu")
+
+    def attend(cells: Tensor, answer: Tensor, head: int) -> None:
+        # Both modes hold for one thread only.
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             q, k, v = F.linear(cells, weights[:, head].flatten(0, 1), biases[:, head].flatten()).chunk(3, dim=1)
             attend_by_rows(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size, out=answer[:, head])
+
+    items = zip(x, answers.unflatten(2, (layer.num_heads, -1)))
+    tasks = [_threads(layer.num_heads).submit(attend, *item, head) for item in items for head in range(layer.num_heads)]
+    for task in tasks:
+        task.result()
     return answers
+
+
+@cache
+def _threads(most: int) -> ThreadPoolExecutor:
+    """Which share torch's threads."""
+    number = min(torch.get_num_threads(), most)
+    return ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(torch.get_num_threads() // number,))

@@ -10,43 +10,59 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from kitsam.config import Compile
-from kitsam.console import say, warn
+from kitsam.console import is_main_process, say, warn
 from kitsam.errors import OptionError
+from kitsam.processes import wait_for_device
 
 WORTH_TRYING = 600.0  # seconds of work, ten times what compiling takes: below it the gain cannot be large
 
 
 def compile_where_it_pays(module: nn.Module, choice: Compile, device: torch.device, batch: Callable[[], object], batches: int) -> None:
-    """Set `module.compiled`. `batch` does the work of one batch with the module, of which there will be `batches`.
+    """Set `module.compiled`, to the same in all processes. `batch` does the work of one batch with the module, of which each process
+    will do `batches`.
 
     Raises `OptionError` when compiling was asked for and torch cannot do it here.
     """
-    module.compiled = choice == "yes"
-    if choice == "no" or (choice == "auto" and device.type == "cpu"):
+    module.compiled = False
+    if choice == "no" or not batches or (choice == "auto" and device.type == "cpu"):
         return
-    eager = 0.0
-    if choice == "auto":
-        eager = seconds_of(batch, device)
-        if eager * batches < WORTH_TRYING:
-            return
+    if choice == "yes":
+        module.compiled = True
+        if error := _first_error(batch):
+            raise OptionError(f"--compile: torch cannot compile here: {error}")
+        return
+    answer = [_pays(module, device, batch, batches) if is_main_process() else None]
+    broadcast_object_list(answer)
+    module.compiled = answer[0]
+
+
+def _pays(module: nn.Module, device: torch.device, batch: Callable[[], object], batches: int) -> bool:
+    eager = seconds_of(batch, device)
+    if eager * batches < WORTH_TRYING:
+        return False
     module.compiled = True
-    began = time.perf_counter()
+    if error := _first_error(batch):
+        warn(f"torch cannot compile here, going on without: {error}")
+        return False
+    fast = seconds_of(batch, device)
+    say(f"{fast:.3f} s a batch compiled, {eager:.3f} s as it stands: {'compiled' if fast < eager else 'not compiled'}")
+    return fast < eager
+
+
+def _first_error(batch: Callable[[], object]) -> str | None:
+    """Of compiling, which torch does with the first batch; in one line."""
     try:
-        compiled = seconds_of(batch, device)
+        batch()
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # torch's own errors of compiling are all of that kind
-        module.compiled = False
-        reason = str(error).strip().splitlines()[0]
-        if choice == "yes":
-            raise OptionError(f"--compile: torch cannot compile here: {reason}") from error
-        warn(f"torch cannot compile here, going on without: {reason}")
-        return
-    spent = time.perf_counter() - began
-    if choice == "auto":
-        module.compiled = compiled < eager
-        say(f"Compiled {compiled:.3f} s a batch, as it stands {eager:.3f} s: {'' if module.compiled else 'not '}compiled (tried for {spent:.0f} s)")
+        cause = getattr(error, "inner_exception", error)
+        return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    return None
 
 
 @cache
@@ -56,12 +72,11 @@ def compiled(function: Callable, dynamic: bool) -> Callable:
 
 
 def seconds_of(batch: Callable[[], object], device: torch.device) -> float:
-    """Of the faster of two batches after a first, which may compile."""
+    """Of the faster of two batches after a first."""
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
         batch()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for_device(device)
         seconds.append(time.perf_counter() - began)
     return min(seconds[1:])

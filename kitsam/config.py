@@ -207,8 +207,10 @@ class TrainConfig:
     """last checkpoints kept, besides the best decoder"""
     log_every: int = 10
     """steps between lines of metrics.jsonl"""
+    wandb: bool = False
+    """send losses, settings and validation pictures to Weights & Biases too (`wandb login` before, or WANDB_MODE=offline)"""
     step_timeout: float = 60.0
-    """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and validating have half an hour"""
+    """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and the first validation have half an hour"""
     precision: Precision = "auto"
     """auto: bf16 on a GPU that has it, fp32 elsewhere"""
     compile: Compile = "auto"

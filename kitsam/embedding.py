@@ -7,6 +7,7 @@ on, and started again does only what is missing.
 Cost: the encoder's time. Memory: three CT volumes and a few batches.
 """
 
+import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -86,7 +87,8 @@ def _embed(config: EmbedConfig, processes: PartialState) -> int:
     mine = deal([unit.samples for unit in missing], processes.num_processes)[processes.process_index]
     encode = _slice_encoder(encoder, config, processes.device)
     my_units = [missing[index] for index in mine]
-    compile_where_it_pays(encoder, config.compile, processes.device, encode.blank_batch, total_of(my_units) // config.batch_size)
+    batches = math.ceil(total_of(missing) / config.batch_size / processes.num_processes)
+    compile_where_it_pays(encoder, config.compile, processes.device, encode.blank_batch, batches)
     _embed_units(my_units, files, encode, config, total_of(missing), total_of(units))
     processes.wait_for_everyone()
     skipped = dict(plan.skipped)

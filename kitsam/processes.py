@@ -79,6 +79,11 @@ def losing_no_process() -> Iterator[None]:
         ) from error
 
 
+def wait_for_device(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def use_bfloat16(precision: Precision, device: torch.device) -> bool:
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()

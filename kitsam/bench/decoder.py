@@ -22,12 +22,11 @@ from kitsam.bench.measure import (
     our_ways,
     peak_memory,
     reset_peak_memory,
-    wait_for_device,
     when_compiling_pays,
 )
 from kitsam.config import BenchDecoderConfig
 from kitsam.console import say
-from kitsam.processes import use_cpu
+from kitsam.processes import use_cpu, wait_for_device
 from kitsam.sam.decoder import BoxDecoder, random_decoder
 from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
 from kitsam.training.losses import box_losses
@@ -80,9 +79,9 @@ def measure(step: Callable, batch_size: int, grid: int, repeats: int, cpu: bool,
     seconds = (time.perf_counter() - began) / repeats
     peak = peak_memory(device)
     with torch.no_grad():
-        expected = stock_logits(decoder, embeddings[:1], rows[:1], boxes[:1])[:, 0]
-        with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
-            found = decoder(embeddings[:1], rows[:1], boxes[:1])
+        expected = stock_logits(decoder, embeddings[:2], rows[:2], boxes[:2])[:, 0]
+    with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
+        found = decoder(embeddings[:2], rows[:2], boxes[:2]).detach()
     error = (found - expected).abs().max().item()
     return {"steps_per_second": 1 / seconds, "first_seconds": first, "peak_bytes": peak, "largest_error": error}
 

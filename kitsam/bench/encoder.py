@@ -22,12 +22,11 @@ from kitsam.bench.measure import (
     our_ways,
     peak_memory,
     reset_peak_memory,
-    wait_for_device,
     when_compiling_pays,
 )
 from kitsam.config import BenchEncoderConfig
 from kitsam.console import say
-from kitsam.processes import use_cpu
+from kitsam.processes import use_cpu, wait_for_device
 from kitsam.sam.encoder import ARCHITECTURES, PATCH, SAM_INPUT, Encoder
 from kitsam.sam.vit import encode
 

@@ -21,11 +21,12 @@ from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from kitsam.bench.measure import keep, wait_for_device
+from kitsam.bench.measure import keep
 from kitsam.bench.shards import make_set
 from kitsam.config import BenchProcessesConfig, TrainConfig
 from kitsam.console import say
 from kitsam.errors import KitsamError, OptionError
+from kitsam.processes import use_cpu, wait_for_device
 from kitsam.shards.reader import ShardSet
 from kitsam.training.examples import strata_for
 from kitsam.training.setup import (
@@ -51,7 +52,11 @@ class Times:
 
 
 def run(config: BenchProcessesConfig) -> int:
+    if config.steps < 1:
+        raise OptionError(f"--steps: must be at least 1, not {config.steps}")
     for count in config.processes:
+        if not use_cpu(config.device) and count > torch.cuda.device_count():
+            raise OptionError(f"--processes: {count} processes need {count} GPUs, there are {torch.cuda.device_count()}: choose --processes or --device cpu")
         if count < 1 or config.batch_size % count:
             raise OptionError(f"--processes: {config.batch_size} slices (--batch_size) cannot be shared evenly by {count} processes")
     with ExitStack() as stack:

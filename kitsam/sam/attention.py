@@ -9,11 +9,11 @@ compiled for the CPU. Windows are small enough for scaled_dot_product_attention 
 Tables of positions are upstream's: (2 * rows - 1, D) and (2 * columns - 1, D) for `size` = (rows, columns), N = rows * columns cells.
 """
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kitsam.compiling import compiled
 
 SCORES_AT_ONCE = 1 << 19  # on a CPU, of one head: 2 MiB, a core's own cache
 
@@ -54,7 +54,9 @@ def _sum_of_terms(terms_h: Tensor, terms_w: Tensor) -> Tensor:
 
 def attend_in_kernel(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int]) -> Tensor:
     """The same as `attend_in_windows`, for any N."""
-    return _compiled_flex_attention()(q, k, v, score_mod=_adding(*relative_terms(q, table_h, table_w, size)))
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return compiled(flex_attention, False)(q, k, v, score_mod=_adding(*relative_terms(q, table_h, table_w, size)))
 
 
 def _adding(terms_h: Tensor, terms_w: Tensor):
@@ -64,10 +66,3 @@ def _adding(terms_h: Tensor, terms_w: Tensor):
         return score + terms_h[batch, head, query, key // columns] + terms_w[batch, head, query, key % columns]
 
     return add_terms
-
-
-@lru_cache
-def _compiled_flex_attention():
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False)

@@ -59,7 +59,8 @@ class BoxDecoder(nn.Module):
         tokens = torch.cat([output_tokens.expand(len(boxes), -1, -1), sparse], dim=1)
         # The transformer changes the cells of every box in another way; this is where they part.
         cells = (embeddings.flatten(2).transpose(1, 2) + self.no_mask)[slice_of_box]
-        transformed = compiled(transform, True) if self.compiled and torch.is_grad_enabled() else transform
+        # One box alone would be compiled anew: torch takes a size of 1 for a constant.
+        transformed = compiled(transform, True) if self.compiled and torch.is_grad_enabled() and len(boxes) > 1 else transform
         tokens, cells = transformed(decoder.transformer, cells, self.positions, tokens)
         mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
         weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)

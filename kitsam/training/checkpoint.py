@@ -26,7 +26,7 @@ from kitsam.tensors import read_tensors, write_tensors
 
 CONFIG, SHARD_SET, DECODER, CHECKPOINTS, STATE = "config.yaml", "shard_set.json", "decoder.safetensors", "checkpoints", "state.json"
 # Options that may change from one start of a run to the next: where things lie and what is printed.
-FREE_TO_CHANGE = {"shards", "out", "device", "log_every", "keep_checkpoints", "checkpoint_every", "cache", "workers", "accumulate", "compile", "step_timeout"}
+FREE_TO_CHANGE = {"shards", "out", "device", "log_every", "keep_checkpoints", "checkpoint_every", "cache", "workers", "accumulate", "compile", "wandb", "step_timeout"}
 
 SMALLEST_FREE = 1 << 20  # bytes; a disk with less is full
 

@@ -7,12 +7,13 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import WandBTracker
 from torch import Tensor
 
 from kitsam.config import TrainConfig
@@ -20,18 +21,39 @@ from kitsam.errors import KitsamError
 from kitsam.files import write_json, write_text
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.stream import SampleOrder
+from kitsam.training.checkpoint import as_plain
 from kitsam.training.examples import Examples
 from kitsam.training.schedule import learning_rate
 
-METRICS, NONFINITE = "metrics.jsonl", "nonfinite.json"
+METRICS, NONFINITE, WANDB_RUN = "metrics.jsonl", "nonfinite.json", "wandb_run.txt"
 
 
-def start_log(accelerator: Accelerator, out: Path, step: int) -> None:
-    """Of a run that goes on after `step`: lines of later steps are dropped, since they will be done again."""
+def start_log(accelerator: Accelerator, config: TrainConfig, step: int) -> None:
+    """On the main process, of a run that goes on after `step`: lines of later steps are dropped, since they will be done again.
+
+    Raises `KitsamError` where Weights & Biases is asked for and does not answer.
+    """
     accelerator.init_trackers("kitsam")
-    path = out / METRICS
+    if config.wandb:
+        accelerator.trackers.append(_started_wandb(config))
+    path = config.out / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+
+
+def _started_wandb(config: TrainConfig) -> WandBTracker:
+    """The same run of Weights & Biases at every start."""
+    from wandb.errors import Error
+
+    name = config.out / WANDB_RUN
+    if not name.exists():
+        write_text(name, uuid4().hex)
+    tracker = WandBTracker("kitsam", id=name.read_text(), resume="allow", name=config.out.name, dir=config.out, config=as_plain(config))
+    try:
+        tracker.start()
+    except Error as error:
+        raise KitsamError(f"--wandb: {error}") from error
+    return tracker
 
 
 def _step_of(line: str) -> float:
@@ -53,7 +75,7 @@ class Log:
         self.note = ""
 
     def timing(self, made: Iterator[Examples]) -> Iterator[Examples]:
-        """Hand the batches on, noting how long they keep the device waiting."""
+        """Hand the batches on, noting how long they keep this process waiting."""
         asked = time.monotonic()
         for batch in made:
             self.waited += time.monotonic() - asked
@@ -81,7 +103,7 @@ class Log:
         drawn = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
         self.append({"step": step, **values, "drawn": drawn})
         if self.accelerator.is_main_process:
-            # To the trackers alone: lines of metrics.jsonl are the same in every start but for their speed.
+            # Of the main process, and to the trackers alone: lines of metrics.jsonl are the same in every start but for their speed.
             self.accelerator.log({"waiting_for_data": self.waited / max(seconds, 1e-9)}, step=step)
         self.losses, self.began, self.waited = [], time.monotonic(), 0.0
 

@@ -48,7 +48,8 @@ from kitsam.training.setup import (
 from kitsam.training.step import train_step, trial_step
 from kitsam.training.validation import validate
 
-SLOWER_VALIDATION = 4  # times as long as the one before a validation may take
+# Behind the first, a validation may keep the other processes waiting so many times as long as the one before took.
+SLOWER_VALIDATION, LEAST_VALIDATION = 4, timedelta(minutes=5)
 
 
 def run(config: TrainConfig) -> int:
@@ -72,8 +73,11 @@ def train(config: TrainConfig) -> bool:
     if state.finished:
         say(f"The run is finished: step {state.step}, best Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
         return False
-    compile_where_it_pays(decoder, config.compile, accelerator.device, lambda: trial_step(accelerator, decoder, config), config.steps - state.step)
-    _announce(accelerator, config, shards, state)
+    steps = config.steps - state.step
+    compile_where_it_pays(decoder, config.compile, accelerator.device, lambda: trial_step(accelerator, decoder, config), steps)
+    if accelerator.is_main_process:
+        start_log(accelerator, config, state.step)
+    _announce(config, shards, state)
     stopped = _train(accelerator, model, optimizer, shards, order, config, state)
     accelerator.end_training()
     if stopped:
@@ -83,9 +87,7 @@ def train(config: TrainConfig) -> bool:
     return stopped
 
 
-def _announce(accelerator: Accelerator, config: TrainConfig, shards: ShardSet, state: Progress) -> None:
-    if accelerator.is_main_process:
-        start_log(accelerator, config.out, state.step)
+def _announce(config: TrainConfig, shards: ShardSet, state: Progress) -> None:
     ratio = negative_ratio(shards.manifest.voxels, config.target)
     say(f"{config.target}: {ratio:.1f} negative voxels per positive one; positive pixels weigh {ratio**config.loss.balance:.2f}")
     if state.step:
@@ -118,7 +120,7 @@ def _train(
                 began = time.monotonic()
                 with unevenly(in_validation, in_step):
                     _validate(accelerator, model, shards, config, state, log)
-                in_validation = in_step + SLOWER_VALIDATION * timedelta(seconds=time.monotonic() - began)
+                in_validation = max(LEAST_VALIDATION, SLOWER_VALIDATION * timedelta(seconds=time.monotonic() - began))
                 state.finished = last or (config.validation.patience > 0 and state.stale >= config.validation.patience)
             if saving or stopped:
                 log.write(state.step)

@@ -1,12 +1,11 @@
 """What a run is made of: the processes, the decoder and its optimizer, and each process's share of the batches."""
 
-import os
 import warnings
 from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+from accelerate.tracking import TensorBoardTracker
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
@@ -24,10 +23,10 @@ from kitsam.shards.manifest import check_signature
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.shards.stream import SampleOrder
 from kitsam.tensors import read_tensors
-from kitsam.training.checkpoint import as_plain, load_run
+from kitsam.training.checkpoint import load_run
 from kitsam.training.examples import Examples, make_examples
 
-# Every weight that trains gets a gradient in every step; all 16 MB of them go in one message; buffers never change.
+# Every weight that trains gets a gradient in every step; all 14 MB of them go in one message; buffers never change.
 DDP = DistributedDataParallelKwargs(
     find_unused_parameters=False, bucket_cap_mb=32, gradient_as_bucket_view=True, broadcast_buffers=False
 )
@@ -38,6 +37,8 @@ def check_options(config: TrainConfig) -> None:
     for name, value in {**counts, "validation.every": config.validation.every}.items():
         if value < 1:
             raise OptionError(f"--{name}: must be at least 1, not {value}")
+    if config.wandb and not is_wandb_available():
+        raise OptionError("--wandb: the package wandb is not installed")
     if config.step_timeout <= 0:
         raise OptionError(f"--step_timeout: must be above 0 seconds, not {config.step_timeout}")
 
@@ -49,24 +50,12 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision="bf16" if bfloat16 else "no",
-        log_with=_trackers(config),
+        log_with=TensorBoardTracker("tensorboard", config.out),
         kwargs_handlers=[DDP, InitProcessGroupKwargs(timeout=UNEVEN)],
     )
     if config.batch_size % accelerator.num_processes:
         raise OptionError(f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes")
     return accelerator
-
-
-def _trackers(config: TrainConfig) -> list[GeneralTracker]:
-    """TensorBoard, and Weights & Biases where it is installed and set up: logged in, or told by WANDB_MODE what to do."""
-    trackers: list[GeneralTracker] = [TensorBoardTracker("tensorboard", config.out)]
-    if is_wandb_available():
-        import wandb
-
-        if "WANDB_MODE" in os.environ or wandb.api.api_key:
-            # One that did not end goes on as the same run.
-            trackers.append(WandBTracker("kitsam", name=config.out.name, dir=config.out, config=as_plain(config), resume="auto"))
-    return trackers
 
 
 def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:

@@ -44,11 +44,12 @@ def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfi
     """The device's share of a step, on blank slices, for measuring it; nothing is changed."""
     device = accelerator.device
     slices = config.batch_size // accelerator.num_processes
-    for rows in torch.arange(slices, device=device).chunk(config.accumulate):
-        embeddings = torch.zeros(len(rows), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device)
-        boxes = torch.tensor([[0.0, 0.0, PATCH, PATCH]], device=device).expand(len(rows), -1)
+    embeddings = torch.zeros(-(-slices // config.accumulate), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device)
+    rows = torch.arange(len(embeddings), device=device).repeat(2)  # two kidneys on each
+    boxes = torch.tensor([[0.0, 0.0, PATCH, PATCH]], device=device).expand(len(rows), -1)
+    for _ in range(config.accumulate):
         with accelerator.autocast():
-            logits = decoder(embeddings, rows - rows[0], boxes)
+            logits = decoder(embeddings, rows, boxes)
         torch.autograd.grad(logits.sum(), [parameter for parameter in decoder.parameters() if parameter.requires_grad])
 
 

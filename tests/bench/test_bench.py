@@ -1,6 +1,7 @@
 """The benchmarks run, compare like with like and keep their figures; how fast anything is, is not asked here."""
 
 import json
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from kitsam.config import (
     ShardsConfig,
 )
 from kitsam.errors import OptionError
+from kitsam.sam import vit as vit_module
 from kitsam.sam.encoder import SAM_INPUT, Encoder
 from kitsam.sam.vit import encode
 from kitsam.shards import verify
@@ -47,7 +49,17 @@ def test_decoders_are_compared_on_the_same_questions(tmp_path):
     assert found["kitsam, fp32"]["largest_error"] < 1e-5 < found["kitsam, bf16"]["largest_error"] < 0.1
 
 
-def test_the_flops_of_an_image_are_counted_as_torch_counts_them():
+class InThisThread:
+    """Where torch's counter sees what is done."""
+
+    def submit(self, function, *arguments) -> Future:
+        done = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
+def test_the_flops_of_an_image_are_counted_as_torch_counts_them(monkeypatch):
+    monkeypatch.setattr(vit_module, "_threads", lambda most: InThisThread())
     vit = Encoder("vit_b", SAM_INPUT).vit.to("meta")
     in_place = {torch.ops.aten.addmm_: lambda bias, a, b, out_shape=None, **_: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counted, torch.inference_mode():
@@ -57,9 +69,9 @@ def test_the_flops_of_an_image_are_counted_as_torch_counts_them():
 
 
 def test_it_is_said_from_when_on_compiling_pays():
-    found = {"kitsam, fp32": {"s": 3.0}, "kitsam, fp32, compiled": {"s": 2.0, "first_seconds": 62.0}}
+    found = {"kitsam, fp32": {"s": 3.0, "first_seconds": 5.0}, "kitsam, fp32, compiled": {"s": 2.0, "first_seconds": 64.0}}
     assert measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps") == "Compiling takes 60 s and pays from 60 steps"
-    found["kitsam, fp32"]["s"] = 2.0
+    found["kitsam, fp32"] = {"s": 2.0, "first_seconds": 4.0}
     assert measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps") == "Compiling takes 60 s and saves nothing"
 
 

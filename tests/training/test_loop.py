@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import train_config
 
 from kitsam.errors import KitsamError, OptionError
-from kitsam.training import log, loop, step
+from kitsam.training import log, loop, setup, step
 from kitsam.training.checkpoint import load_run, saved_checkpoints
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
@@ -98,6 +98,12 @@ def test_a_line_that_a_full_disk_cut_short_is_written_anew(shards, runs, tmp_pat
         file.write('{"step": 5, "lo')
     assert loop.run(config) == 0
     assert losses(run) == losses(runs["tumor"])
+
+
+def test_weights_and_biases_must_be_installed_to_be_asked_for(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(setup, "is_wandb_available", lambda: False)
+    with pytest.raises(OptionError, match="--wandb: the package wandb is not installed"):
+        loop.run(train_config("tumor", shards, tmp_path / "run", wandb=True))
 
 
 def test_killed_and_started_again_gives_the_same_decoder(shards, tmp_path):

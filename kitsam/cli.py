@@ -35,7 +35,7 @@ COMMANDS = {
     "embed": Command("EmbedConfig", "kitsam.embedding:run", "CT slices -> SAM embeddings in shards", switches=("dry_run",)),
     "shards info": Command("ShardsConfig", "kitsam.shards.info:run", "what a shard set holds", ("shards",)),
     "shards verify": Command("ShardsConfig", "kitsam.shards.verify:run", "check every shard's bytes", ("shards",)),
-    "train": Command("TrainConfig", "kitsam.training.loop:run", "train the ROI, tumor or cyst decoder"),
+    "train": Command("TrainConfig", "kitsam.training.loop:run", "train the ROI, tumor or cyst decoder", switches=("wandb",)),
     "evaluate": Command("EvaluateConfig", "kitsam.evaluation.evaluator:run", "official metrics on the validation cases"),
     "score": Command("ScoreConfig", "kitsam.evaluation.score:run", "the same metrics for any label maps", ("predictions",), ("only_present",)),
     "bundle": Command("BundleConfig", "kitsam.bundle:run", "encoder, decoders and settings in one file"),

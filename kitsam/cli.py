@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kitsam import __version__
-from kitsam.errors import KitsamError, OptionError
+from kitsam.system.errors import KitsamError, OptionError
 
 USAGE_ERROR = 2
 
 
 class Command(NamedTuple):
-    config: str  # dataclass in kitsam.config
-    run: str  # module:function
+    config: str  # module of kitsam:dataclass
+    run: str  # module of kitsam:function
     summary: str
     positional: tuple[str, ...] = ()  # fields given without a dash, in this order
     switches: tuple[str, ...] = ()  # fields that an option sets without a value, or with true or false
@@ -28,24 +28,71 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Command("DemoConfig", "kitsam.demo:run", "the whole flow on generated cases, in minutes, with a report"),
-    "phantom": Command("PhantomConfig", "kitsam.kits.phantom:run", "make a data set of drawn abdomens", ("out",)),
-    "fingerprint": Command("FingerprintConfig", "kitsam.kits.fingerprint:run", "measure a data set", ("data",)),
-    "weights": Command("WeightsConfig", "kitsam.sam.weights:run", "fetch and check SAM's checkpoints", ("name",), spelled=(("source", "--from"),)),
-    "embed": Command("EmbedConfig", "kitsam.embedding:run", "CT slices -> SAM embeddings in shards", switches=("dry_run",)),
-    "shards info": Command("ShardsConfig", "kitsam.shards.info:run", "what a shard set holds", ("shards",)),
-    "shards verify": Command("ShardsConfig", "kitsam.shards.verify:run", "check every shard's bytes", ("shards",)),
-    "train": Command("TrainConfig", "kitsam.training.loop:run", "train the ROI, tumor or cyst decoder", switches=("wandb",)),
-    "evaluate": Command("EvaluateConfig", "kitsam.evaluation.evaluator:run", "official metrics on the validation cases"),
-    "score": Command("ScoreConfig", "kitsam.evaluation.score:run", "the same metrics for any label maps", ("predictions",), ("only_present",)),
-    "bundle": Command("BundleConfig", "kitsam.bundle:run", "encoder, decoders and settings in one file"),
-    "predict": Command("PredictConfig", "kitsam.prediction:run", "label CT volumes", ("ct",)),
-    "bench encoder": Command("BenchEncoderConfig", "kitsam.bench.encoder:run", "images a second, against segment-anything", switches=("compile",)),
-    "bench decoder": Command("BenchDecoderConfig", "kitsam.bench.decoder:run", "training steps, against segment-anything's parts", switches=("compile",)),
-    "bench shards": Command("BenchShardsConfig", "kitsam.bench.shards:run", "samples a second, against the stock way"),
-    "bench processes": Command("BenchProcessesConfig", "kitsam.bench.processes:run", "training steps on one and several processes, and what they wait for"),
-    "bench evaluator": Command("BenchEvaluatorConfig", "kitsam.bench.evaluator:run", "score, against the official way"),
-    "report": Command("ReportConfig", "kitsam.report.page:run", "results, curves and overlays as one HTML file", ("folder",)),
+    "demo": Command("demo:DemoConfig", "demo:run", "the whole flow on generated cases, in minutes, with a report"),
+    "phantom": Command(
+        "phantom.config:PhantomConfig", "phantom.cases:run", "make a data set of drawn abdomens", ("out",)
+    ),
+    "fingerprint": Command("ct.config:FingerprintConfig", "ct.fingerprint:run", "measure a data set", ("data",)),
+    "weights": Command(
+        "sam.config:WeightsConfig",
+        "sam.weights:run",
+        "fetch and check SAM's checkpoints",
+        ("name",),
+        spelled=(("source", "--from"),),
+    ),
+    "embed": Command(
+        "embedding.config:EmbedConfig",
+        "embedding.run:run",
+        "CT slices -> SAM embeddings in shards",
+        switches=("dry_run",),
+    ),
+    "shards info": Command("shards.config:ShardsConfig", "shards.info:run", "what a shard set holds", ("shards",)),
+    "shards verify": Command(
+        "shards.config:ShardsConfig", "shards.verify:run", "check every shard's bytes", ("shards",)
+    ),
+    "train": Command(
+        "training.config:TrainConfig", "training.loop:run", "train the ROI, tumor or cyst decoder", switches=("wandb",)
+    ),
+    "evaluate": Command(
+        "evaluation.config:EvaluateConfig", "evaluation.evaluate:run", "official metrics on the validation cases"
+    ),
+    "score": Command(
+        "evaluation.config:ScoreConfig",
+        "evaluation.score:run",
+        "the same metrics for any label maps",
+        ("predictions",),
+        ("only_present",),
+    ),
+    "bundle": Command(
+        "inference.config:BundleConfig", "inference.bundle:run", "encoder, decoders and settings in one file"
+    ),
+    "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes", ("ct",)),
+    "bench encoder": Command(
+        "bench.config:BenchEncoderConfig",
+        "bench.encoder:run",
+        "images a second, against segment-anything",
+        switches=("compile",),
+    ),
+    "bench decoder": Command(
+        "bench.config:BenchDecoderConfig",
+        "bench.decoder:run",
+        "training steps, against segment-anything's parts",
+        switches=("compile",),
+    ),
+    "bench shards": Command(
+        "bench.config:BenchShardsConfig", "bench.shards:run", "samples a second, against the stock way"
+    ),
+    "bench processes": Command(
+        "bench.config:BenchProcessesConfig",
+        "bench.processes:run",
+        "training steps on one and several processes, and what they wait for",
+    ),
+    "bench evaluator": Command(
+        "bench.config:BenchEvaluatorConfig", "bench.evaluator:run", "score, against the official way"
+    ),
+    "report": Command(
+        "report.config:ReportConfig", "report.page:run", "results, curves and overlays as one HTML file", ("folder",)
+    ),
 }
 
 
@@ -56,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _without_command(arguments)
     try:
         config = _parse(name, arguments[len(name.split()) :])
-        module, function = COMMANDS[name].run.split(":")
-        return getattr(import_module(module), function)(config)
+        return _named(COMMANDS[name].run)(config)
     except KitsamError as error:
         return _fail(name, str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -106,8 +152,10 @@ def _parse(name: str, arguments: list[str]) -> Any:
     from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    dataclass = getattr(import_module("kitsam.config"), COMMANDS[name].config)
-    parser = ArgumentParser(prog=f"kitsam {name}", description=dataclass.__doc__, exit_on_error=False, allow_abbrev=False)
+    dataclass = _named(COMMANDS[name].config)
+    parser = ArgumentParser(
+        prog=f"kitsam {name}", description=dataclass.__doc__, exit_on_error=False, allow_abbrev=False
+    )
     _add_options(parser, COMMANDS[name], dataclass)
     try:
         parsed = parser.parse_args(arguments)
@@ -117,8 +165,14 @@ def _parse(name: str, arguments: list[str]) -> Any:
     return dataclass(**{field.name: settings[field.name] for field in fields(dataclass)})
 
 
+def _named(place: str) -> Any:
+    """What `module:name` in the table of commands stands for."""
+    module, name = place.split(":")
+    return getattr(import_module(f"kitsam.{module}"), name)
+
+
 def _add_options(parser: Any, command: Command, dataclass: type) -> None:
-    """jsonargparse takes everything from the dataclass but what its fields cannot say: positions, switches, spelling."""
+    """Options from the dataclass, but for what its fields cannot say: positions, switches, spelling."""
     from docstring_parser import parse_from_object
 
     texts = {text.arg_name: text.description for text in parse_from_object(dataclass).params}
@@ -131,7 +185,9 @@ def _add_options(parser: Any, command: Command, dataclass: type) -> None:
         parser.add_argument(field, type=kind, help=texts[field], **several)
     parser.add_argument("--config", action="config", help="YAML file with any of the options")
     for field in command.switches:
-        parser.add_argument(f"--{field.replace('_', '-')}", type=bool, nargs="?", const=True, default=False, help=texts[field])
+        parser.add_argument(
+            f"--{field.replace('_', '-')}", type=bool, nargs="?", const=True, default=False, help=texts[field]
+        )
     for field, option in spelled.items():
         parser.add_argument(option, dest=field, type=types[field], help=texts[field])
     by_hand = {*command.positional, *command.switches, *spelled}

@@ -10,26 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kitsam import embedding
-from kitsam.config import (
-    DemoConfig,
-    EmbedConfig,
-    EncoderConfig,
-    EvaluateConfig,
-    InputConfig,
-    LossConfig,
-    OptimizerConfig,
-    PhantomConfig,
-    ReportConfig,
-    Target,
-    TrainConfig,
-    ValidationConfig,
-)
-from kitsam.console import say
-from kitsam.evaluation import evaluator
-from kitsam.kits import phantom
-from kitsam.report import page
-from kitsam.training import loop
+from kitsam.ct.config import InputConfig
+from kitsam.ct.labels import TARGETS, Target
+from kitsam.embedding.config import EmbedConfig
+from kitsam.evaluation.config import EvaluateConfig
+from kitsam.phantom.config import PhantomConfig
+from kitsam.report.config import ReportConfig
+from kitsam.sam.config import EncoderConfig
+from kitsam.system.console import say
+from kitsam.system.options import Options
+from kitsam.training.config import LossConfig, OptimizerConfig, TrainConfig, ValidationConfig
 
 CASES, SIZE, SLICES = 20, 256, 40
 # Each cell of the embedding covers 11 x 11 pixels of a slice: with 16 x 16 most tumors are missed.
@@ -39,6 +29,14 @@ QUOTAS = {
     "tumor": {"kidney": 2, "tumor": 3, "tumor_cyst": 1},
     "cyst": {"kidney": 2, "tumor": 1, "cyst": 2, "tumor_cyst": 1},
 }
+
+
+@dataclass
+class DemoConfig(Options):
+    """The whole flow on generated cases, on any machine, in minutes."""
+
+    out: Path = Path("demo")
+    """folder for everything the demo writes"""
 
 
 @dataclass(frozen=True)
@@ -66,19 +64,31 @@ class Folders:
 def run(config: DemoConfig) -> int:
     began = time.monotonic()
     at = Folders(config.out)
-    steps: list[tuple[str, Callable, object]] = [
-        (f"phantom: draw {CASES} abdomens", phantom.run, PhantomConfig(at.data, CASES, SIZE, SLICES)),
-        ("embed: encode their slices", embedding.run, embed_config(at)),
-        *((f"train: the {target} decoder", loop.train, train_config(at, target)) for target in QUOTAS),
-        ("evaluate: label the validation cases", evaluator.run, evaluate_config(at)),
-        ("report: results, curves, overlays", page.run, ReportConfig(at.results)),
-    ]
-    for number, (title, stage, options) in enumerate(steps, 1):
-        say(f"\n{number}/{len(steps)} kitsam {title}")
+    stages = _stages(at)
+    for number, (title, stage, options) in enumerate(stages, 1):
+        say(f"\n{number}/{len(stages)} kitsam {title}")
         if code := int(stage(options)):
             return code
-    say(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Open {at.results / page.FILE_NAME}")
+    say(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Open {at.results / 'report.html'}")
     return 0
+
+
+def _stages(at: Folders) -> list[tuple[str, Callable[..., int], Options]]:
+    """What is said of each stage, its function and its options."""
+    # Here, so that `kitsam demo --help` need not wait for torch.
+    from kitsam.embedding import run as embedding
+    from kitsam.evaluation import evaluate
+    from kitsam.phantom import cases
+    from kitsam.report import page
+    from kitsam.training import loop
+
+    return [
+        (f"phantom: draw {CASES} abdomens", cases.run, PhantomConfig(at.data, CASES, SIZE, SLICES)),
+        ("embed: encode their slices", embedding.run, embed_config(at)),
+        *((f"train: the {target} decoder", loop.train, train_config(at, target)) for target in TARGETS),
+        ("evaluate: label the validation cases", evaluate.run, evaluate_config(at)),
+        ("report: results, curves, overlays", page.run, ReportConfig(at.results)),
+    ]
 
 
 def embed_config(at: Folders) -> EmbedConfig:
@@ -86,7 +96,9 @@ def embed_config(at: Folders) -> EmbedConfig:
 
 
 def train_config(at: Folders, target: Target) -> TrainConfig:
-    common = TrainConfig(target, at.shards, at.run(target), batch_size=12, quotas=QUOTAS[target], loss=LossConfig(balance=0.25))
+    common = TrainConfig(
+        target, at.shards, at.run(target), batch_size=12, quotas=QUOTAS[target], loss=LossConfig(balance=0.25)
+    )
     if target == "roi":
         return replace(
             common,

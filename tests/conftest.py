@@ -15,7 +15,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def shards(data, tmp_path_factory) -> Path:
     """Their embeddings by the tiny encoder; not to be changed."""
-    from kitsam import embedding
+    from kitsam.embedding import run as embedding
 
     out = tmp_path_factory.mktemp("shards") / "set"
     assert embedding.run(embed_config(data, out)) == 0

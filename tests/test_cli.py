@@ -6,8 +6,7 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from kitsam import config
-from kitsam.cli import COMMANDS, main
+from kitsam.cli import COMMANDS, _named, main
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def test_each_command_explains_itself(name, capsys):
         main([*name.split(), "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0 and f"usage: kitsam {name}" in text
-    for field, explanation in explanations(getattr(config, COMMANDS[name].config)).items():
+    for field, explanation in explanations(_named(COMMANDS[name].config)).items():
         assert explanation and " ".join(explanation.split()) in text, field
 
 
@@ -84,12 +83,17 @@ def test_options_override_the_file(tmp_path, monkeypatch):
     path = tmp_path / "embed.yaml"
     path.write_text(f"data: {tmp_path}\nout: x\nviews: {{count: 2, scale: 0.3}}\ninput: {{window: [0, 80]}}\n")
     seen = []
-    from kitsam import embedding
+    from kitsam.embedding import run as embedding
 
     monkeypatch.setattr(embedding, "run", lambda config: seen.append(config) or 0)
     assert main(["embed", "--config", str(path), "--views.count", "5", "--dry-run"]) == 0
     options = seen[0]
-    assert (options.views.count, options.views.scale, options.input.window, options.dry_run) == (5, 0.3, (0.0, 80.0), True)
+    assert (options.views.count, options.views.scale, options.input.window, options.dry_run) == (
+        5,
+        0.3,
+        (0.0, 80.0),
+        True,
+    )
     assert options.encoder.name == "vit_b" and str(options.out) == "x"
 
 
@@ -100,7 +104,11 @@ def test_the_configs_in_the_project_are_valid(folder, name, monkeypatch):
 
     root = os.path.join(os.path.dirname(__file__), "..", "configs")
     command = name if name in ("embed", "evaluate") else "train"
-    rest = {"embed": ["--data", ".", "--out", "x"], "evaluate": ["--data", "."], "train": ["--shards", "x", "--out", "x"]}[command]
+    rest = {
+        "embed": ["--data", ".", "--out", "x"],
+        "evaluate": ["--data", "."],
+        "train": ["--shards", "x", "--out", "x"],
+    }[command]
     options = _parse(command, ["--config", f"{root}/{folder}{name}.yaml", *rest])
     assert command != "train" or options.target == name
 
@@ -120,7 +128,18 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(shards, tmp_pat
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); "
         "from kitsam.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    options = ["--target", "roi", "--shards", str(shards), "--out", str(tmp_path / "run"), "--steps", "1", "--batch_size", "2"]
+    options = [
+        "--target",
+        "roi",
+        "--shards",
+        str(shards),
+        "--out",
+        str(tmp_path / "run"),
+        "--steps",
+        "1",
+        "--batch_size",
+        "2",
+    ]
     ended = subprocess.run([sys.executable, "-c", code, "train", *options], check=False, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "decoder.safetensors: cannot be written" in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kitsam.ct.case import find_cases
+from kitsam.ct.labels import TUMOR
+from kitsam.ct.volume import read_label
 from kitsam.evaluation.metrics import score_case
-from kitsam.kits.case import TUMOR, find_cases, read_label
 
 
 @pytest.fixture(scope="module")

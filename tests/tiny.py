@@ -5,14 +5,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from kitsam.config import (
-    EmbedConfig,
-    EncoderConfig,
-    OptimizerConfig,
-    TrainConfig,
-    ValidationConfig,
-    ViewsConfig,
-)
+from kitsam.ct.config import ViewsConfig
+from kitsam.embedding.config import EmbedConfig
+from kitsam.sam.config import EncoderConfig
+from kitsam.training.config import OptimizerConfig, TrainConfig, ValidationConfig
 
 SPACING = (4.0, 1.5, 1.5)  # mm between slices, rows, columns
 IPL = np.array([[0, 0, -SPACING[2], 0], [0, -SPACING[1], 0, 0], [-SPACING[0], 0, 0, 0], [0, 0, 0, 1.0]])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor
 
+from kitsam.bench.config import BenchDecoderConfig
 from kitsam.bench.measure import (
     MIB,
     Way,
@@ -24,11 +25,11 @@ from kitsam.bench.measure import (
     reset_peak_memory,
     when_compiling_pays,
 )
-from kitsam.config import BenchDecoderConfig
-from kitsam.console import say
-from kitsam.processes import use_cpu, wait_for_device
+from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import BoxDecoder, random_decoder
-from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
+from kitsam.sam.encoder import EMBEDDING_CHANNELS
+from kitsam.system.console import say
+from kitsam.system.processes import use_cpu, wait_for_device
 from kitsam.training.losses import box_losses
 
 FULL_SIZE = 512  # pixels a side of a KiTS slice
@@ -40,7 +41,15 @@ def run(config: BenchDecoderConfig) -> int:
     for name, way in our_ways(config.device, config.compile).items():
         found[name] = in_fresh_process(measure, _our_step, *arguments, way).value
     first = next(iter(found.values()))
-    table = Table("decoder", "steps/s", "times", "peak MiB", "of stock", "largest error", title=f"Forward and backward, {config.batch_size} slices, grid {config.grid}")
+    table = Table(
+        "decoder",
+        "steps/s",
+        "times",
+        "peak MiB",
+        "of stock",
+        "largest error",
+        title=f"Forward and backward, {config.batch_size} slices, grid {config.grid}",
+    )
     for name, one in found.items():
         one["ratio"] = one["steps_per_second"] / first["steps_per_second"]
         one["memory_ratio"] = one["peak_bytes"] / first["peak_bytes"]
@@ -54,7 +63,11 @@ def run(config: BenchDecoderConfig) -> int:
         )
     say(table)
     if config.compile:
-        say(when_compiling_pays(found, lambda one: 1 / one["steps_per_second"], chosen_precision(config.device), "steps"))
+        say(
+            when_compiling_pays(
+                found, lambda one: 1 / one["steps_per_second"], chosen_precision(config.device), "steps"
+            )
+        )
     keep(config.json, "decoder", {"batch_size": config.batch_size, "grid": config.grid, "decoders": found})
     return 0
 
@@ -64,7 +77,7 @@ def measure(step: Callable, batch_size: int, grid: int, repeats: int, cpu: bool,
     decoder = random_decoder(grid, 0).to(device)
     embeddings, boxes, targets = (tensor.to(device) for tensor in _questions(batch_size, grid))
     rows = torch.arange(batch_size, device=device)
-    decoder.compiled = way.compiled
+    decoder.is_compiled = way.compiled
     reset_peak_memory(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=way.bfloat16):
         began = time.perf_counter()
@@ -97,7 +110,13 @@ def _questions(batch_size: int, grid: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _our_step(decoder: BoxDecoder, embeddings: Tensor, rows: Tensor, boxes: Tensor, targets: Tensor) -> None:
-    dice, cross_entropy = box_losses(decoder(embeddings, rows, boxes), targets, torch.ones_like(targets), torch.ones(len(rows), device=rows.device), 1.0)
+    dice, cross_entropy = box_losses(
+        decoder(embeddings, rows, boxes),
+        targets,
+        torch.ones_like(targets),
+        torch.ones(len(rows), device=rows.device),
+        1.0,
+    )
     (dice.mean() + cross_entropy.mean()).backward()
 
 
@@ -105,7 +124,9 @@ def _stock_step(decoder: BoxDecoder, embeddings: Tensor, rows: Tensor, boxes: Te
     logits = stock_logits(decoder, embeddings, rows, boxes)[:, :1]
     logits = F.interpolate(logits, (FULL_SIZE, FULL_SIZE), mode="bilinear", align_corners=False)[:, 0].float()
     full = F.interpolate(targets[:, None], (FULL_SIZE, FULL_SIZE))[:, 0]
-    dice, cross_entropy = box_losses(logits, full, torch.ones_like(full), torch.ones(len(rows), device=rows.device), 1.0)
+    dice, cross_entropy = box_losses(
+        logits, full, torch.ones_like(full), torch.ones(len(rows), device=rows.device), 1.0
+    )
     (dice.mean() + cross_entropy.mean()).backward()
 
 

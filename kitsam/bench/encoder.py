@@ -13,6 +13,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from kitsam.bench.config import BenchEncoderConfig
 from kitsam.bench.measure import (
     MIB,
     Way,
@@ -24,11 +25,11 @@ from kitsam.bench.measure import (
     reset_peak_memory,
     when_compiling_pays,
 )
-from kitsam.config import BenchEncoderConfig
-from kitsam.console import say
-from kitsam.processes import use_cpu, wait_for_device
-from kitsam.sam.encoder import ARCHITECTURES, PATCH, SAM_INPUT, Encoder
+from kitsam.sam.config import PATCH, SAM_INPUT
+from kitsam.sam.encoder import ARCHITECTURES, Encoder
 from kitsam.sam.vit import encode
+from kitsam.system.console import say
+from kitsam.system.processes import use_cpu, wait_for_device
 
 MATRIX = 4096, 3072, 768  # of a product as large as the encoder's own
 
@@ -41,7 +42,17 @@ def run(config: BenchEncoderConfig) -> int:
         found[name] = in_fresh_process(run_ours, *arguments, way).value
     chosen = chosen_precision(config.device)
     flops = count_flops(config.name)
-    table = Table("encoder", "images/s", "times", "GFLOP/s", "of a product", "peak MiB", "largest error", "relative error", title=f"{config.name}, input {SAM_INPUT}")
+    table = Table(
+        "encoder",
+        "images/s",
+        "times",
+        "GFLOP/s",
+        "of a product",
+        "peak MiB",
+        "largest error",
+        "relative error",
+        title=f"{config.name}, input {SAM_INPUT}",
+    )
     for name, one in found.items():
         one["ratio"] = one["images_per_second"] / reference["images_per_second"]
         one["flops_per_second"] = flops * one["images_per_second"]
@@ -92,7 +103,9 @@ def run_ours(name: str, batch_size: int, repeats: int, cpu: bool, way: Way) -> d
 
 
 @torch.inference_mode()
-def _measure(forward: Callable[[Tensor], Tensor], vit, pixels: Tensor, repeats: int, cpu: bool, way: Way) -> dict[str, Any]:
+def _measure(
+    forward: Callable[[Tensor], Tensor], vit, pixels: Tensor, repeats: int, cpu: bool, way: Way
+) -> dict[str, Any]:
     device = torch.device("cpu" if cpu else "cuda")
     vit.to(device)
     pixels = pixels.to(device)
@@ -123,7 +136,10 @@ def _measure(forward: Callable[[Tensor], Tensor], vit, pixels: Tensor, repeats: 
 def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of one large product of matrices."""
     rows, columns, inner = MATRIX
-    left, right = torch.randn(rows, inner, device=device).to(dtype), torch.randn(inner, columns, device=device).to(dtype)
+    left, right = (
+        torch.randn(rows, inner, device=device).to(dtype),
+        torch.randn(inner, columns, device=device).to(dtype),
+    )
     times = 5 if device.type == "cpu" else 200
     left @ right
     wait_for_device(device)

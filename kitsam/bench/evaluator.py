@@ -22,16 +22,17 @@ import numpy as np
 from rich.table import Table
 from scipy import ndimage
 
+from kitsam.bench.config import BenchEvaluatorConfig
 from kitsam.bench.measure import MIB, keep
-from kitsam.config import BenchEvaluatorConfig
-from kitsam.console import progress, say
-from kitsam.errors import KitsamError, OptionError
+from kitsam.ct.labels import CYST, KIDNEY, TUMOR
+from kitsam.ct.volume import read_label
 from kitsam.evaluation.metrics import COLUMNS
 from kitsam.evaluation.results import CSV_NAME
 from kitsam.evaluation.workers import processor_cores
-from kitsam.kits.case import CYST, KIDNEY, TUMOR, read_label
-from kitsam.kits.phantom import make_case
-from kitsam.seeds import generator
+from kitsam.phantom.cases import make_case
+from kitsam.system.console import progress, say
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.seeds import generator
 
 PHANTOM_SIDE, PHANTOM_SLICES = 512, 40
 CORNER = 3  # voxels a side of the false positives in the corners
@@ -132,7 +133,9 @@ def rendered_prediction(truth: np.ndarray, seed: int) -> np.ndarray:
     filled = np.argwhere(prediction[len(prediction) // 2] == KIDNEY)
     if len(filled):
         row, column = filled[len(filled) // 2]
-        prediction[len(prediction) // 2 - 3 : len(prediction) // 2 + 3, row - 5 : row + 5, column - 5 : column + 5] = TUMOR
+        prediction[len(prediction) // 2 - 3 : len(prediction) // 2 + 3, row - 5 : row + 5, column - 5 : column + 5] = (
+            TUMOR
+        )
     return prediction
 
 

@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from kitsam import __version__
-from kitsam.config import Device
-from kitsam.console import say
-from kitsam.files import write_json
-from kitsam.processes import use_bfloat16, use_cpu
+from kitsam.system.console import say
+from kitsam.system.files import write_json
+from kitsam.system.options import Device
+from kitsam.system.processes import use_bfloat16, use_cpu
 
 MIB = 2**20
 

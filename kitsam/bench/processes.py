@@ -21,20 +21,16 @@ from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from kitsam.bench.config import BenchProcessesConfig
 from kitsam.bench.measure import keep
 from kitsam.bench.shards import make_set
-from kitsam.config import BenchProcessesConfig, TrainConfig
-from kitsam.console import say
-from kitsam.errors import KitsamError, OptionError
-from kitsam.processes import use_cpu, wait_for_device
+from kitsam.ct.strata import strata_for
 from kitsam.shards.reader import ShardSet
-from kitsam.training.examples import strata_for
-from kitsam.training.setup import (
-    examples_of_steps,
-    initial_decoder,
-    make_accelerator,
-    prepare,
-)
+from kitsam.system.console import say
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.processes import use_cpu, wait_for_device
+from kitsam.training.config import TrainConfig
+from kitsam.training.setup import initial_decoder, make_accelerator, prepare, questions_of_steps
 from kitsam.training.step import train_step
 
 UNMEASURED = 2  # steps
@@ -52,20 +48,33 @@ class Times:
 
 
 def run(config: BenchProcessesConfig) -> int:
-    if config.steps < 1:
-        raise OptionError(f"--steps: must be at least 1, not {config.steps}")
     for count in config.processes:
         if not use_cpu(config.device) and count > torch.cuda.device_count():
-            raise OptionError(f"--processes: {count} processes need {count} GPUs, there are {torch.cuda.device_count()}: choose --processes or --device cpu")
-        if count < 1 or config.batch_size % count:
-            raise OptionError(f"--processes: {config.batch_size} slices (--batch_size) cannot be shared evenly by {count} processes")
+            raise OptionError(
+                f"--processes: {count} processes need {count} GPUs, there are {torch.cuda.device_count()}: choose --processes or --device cpu"
+            )
+        if config.batch_size % count:
+            raise OptionError(
+                f"--processes: {config.batch_size} slices (--batch_size) cannot be shared evenly by {count} processes"
+            )
     with ExitStack() as stack:
         folder = config.shards
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=config.work, prefix="kitsam-bench-"))) / "set"
+            folder = (
+                Path(stack.enter_context(tempfile.TemporaryDirectory(dir=config.work, prefix="kitsam-bench-"))) / "set"
+            )
             make_set(folder, SET_BATCHES * config.batch_size, config.grid, SHARD_SAMPLES)
         found = {count: _on_processes(count, folder, config) for count in config.processes}
-    table = Table("processes", "s a step", "slices/s", "times", "for data", "for others", "gradients", title=f"Training steps of {config.batch_size} slices; shares of the time spent waiting")
+    table = Table(
+        "processes",
+        "s a step",
+        "slices/s",
+        "times",
+        "for data",
+        "for others",
+        "gradients",
+        title=f"Training steps of {config.batch_size} slices; shares of the time spent waiting",
+    )
     for count, one in found.items():
         table.add_row(
             str(count),
@@ -91,17 +100,28 @@ def _on_processes(count: int, folder: Path, config: BenchProcessesConfig) -> dic
         init="random",
     )
     started = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, run_id="kitsam-bench", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id="kitsam-bench",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
     )
     threads = max(1, len(os.sched_getaffinity(0)) // count)
     try:
         times = elastic_launch(started, measure)(training, threads).values()
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        raise KitsamError(f"process {rank} of {count}: {failure.message['message'] if isinstance(failure.message, dict) else failure.message}") from error
+        raise KitsamError(
+            f"process {rank} of {count}: {failure.message['message'] if isinstance(failure.message, dict) else failure.message}"
+        ) from error
     return {
         "seconds_per_step": max(one.all for one in times) / config.steps,
-        **{f"waiting_for_{what}": sum(getattr(one, what) for one in times) / sum(one.all for one in times) for what in ("data", "others", "gradients")},
+        **{
+            f"waiting_for_{what}": sum(getattr(one, what) for one in times) / sum(one.all for one in times)
+            for what in ("data", "others", "gradients")
+        },
     }
 
 
@@ -117,7 +137,7 @@ def measure(config: TrainConfig, threads: int) -> Times:
     times = Times()
     if accelerator.num_processes > 1:
         model.register_comm_hook(None, _timed_exchange(accelerator, times))
-    with closing(examples_of_steps(accelerator, shards, order, config, range(config.steps))) as made:
+    with closing(questions_of_steps(accelerator, shards, order, config, range(config.steps))) as made:
         for step in range(config.steps):
             if step == UNMEASURED:
                 wait_for_device(accelerator.device)

@@ -20,34 +20,32 @@ from PIL import Image
 from rich.table import Table
 
 from kitsam import __version__
+from kitsam.bench.config import BenchShardsConfig
 from kitsam.bench.measure import MIB, Measured, in_fresh_process, keep
-from kitsam.config import BenchShardsConfig
-from kitsam.console import progress, say
-from kitsam.errors import OptionError
-from kitsam.kits.strata import STRATA
-from kitsam.seeds import generator
+from kitsam.ct.split import Split
+from kitsam.ct.strata import STRATA
 from kitsam.shards.batches import batches
-from kitsam.shards.manifest import (
-    FORMAT_VERSION,
-    Manifest,
-    ShardEntry,
-    read_manifest,
-    write_manifest,
-)
+from kitsam.shards.index import UnitRecord, write_index
+from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, read_manifest, write_manifest
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.sample import SampleRecord
-from kitsam.shards.writer import ShardWriter, write_index
+from kitsam.shards.writer import ShardWriter
+from kitsam.system.console import progress, say
+from kitsam.system.errors import OptionError
+from kitsam.system.seeds import generator
 
 READ_BLOCK = 16 * MIB
 STOCK_WORKERS = (0, 1, 2, 4)
-SMALL_GRID, SMALL_MASK, SMALL_SAMPLES = 4, 64, 8  # of the sets that show what opening costs: cells and pixels a side, samples a shard
+SMALL_GRID, SMALL_MASK, SMALL_SAMPLES = (
+    4,
+    64,
+    8,
+)  # of the sets that show what opening costs: cells and pixels a side, samples a shard
 SHARD_COUNTS = (10, 100, 1000)
 MASK_SIDE = 512
 
 
 def run(config: BenchShardsConfig) -> int:
-    if config.batch_size < 1 or config.seconds <= 0:
-        raise OptionError("--batch_size and --seconds: must be above 0")
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=config.work, prefix="kitsam-bench-")))
         if config.shards is None:
@@ -69,16 +67,29 @@ def _throughput(folder: Path, config: BenchShardsConfig) -> dict[str, Any]:
     in_fresh_process(read_plainly, folder, 0.0)
     measured = {"read()": in_fresh_process(read_plainly, folder, config.seconds)}
     for workers in STOCK_WORKERS:
-        measured[f"WebLoader, {workers} workers"] = in_fresh_process(read_stock, folder, config.batch_size, workers, config.seconds)
+        measured[f"WebLoader, {workers} workers"] = in_fresh_process(
+            read_stock, folder, config.batch_size, workers, config.seconds
+        )
     measured["kitsam"] = in_fresh_process(read_ours, folder, config.batch_size, config.seconds)
     bound, ours = measured["read()"].value, measured["kitsam"].value
     best = max(found.value for name, found in measured.items() if name.startswith("WebLoader"))
-    table = Table("reader", "samples/s", "GiB/s", "of read()", "peak MiB", title=f"Batches of {config.batch_size}, {sample_bytes / MIB:.2f} MiB a sample")
+    table = Table(
+        "reader",
+        "samples/s",
+        "GiB/s",
+        "of read()",
+        "peak MiB",
+        title=f"Batches of {config.batch_size}, {sample_bytes / MIB:.2f} MiB a sample",
+    )
     for name, found in measured.items():
         rate = found.value
-        table.add_row(name, f"{rate:.0f}", f"{rate * sample_bytes / 2**30:.2f}", f"{rate / bound:.0%}", f"{found.peak / MIB:.0f}")
+        table.add_row(
+            name, f"{rate:.0f}", f"{rate * sample_bytes / 2**30:.2f}", f"{rate / bound:.0%}", f"{found.peak / MIB:.0f}"
+        )
     say(table)
-    say(f"kitsam: {ours / best:.1f} times WebLoader's best, {ours / bound:.0%} of read(); one batch is {config.batch_size * sample_bytes / MIB:.0f} MiB")
+    say(
+        f"kitsam: {ours / best:.1f} times WebLoader's best, {ours / bound:.0%} of read(); one batch is {config.batch_size * sample_bytes / MIB:.0f} MiB"
+    )
     return {
         "batch_size": config.batch_size,
         "sample_bytes": round(sample_bytes),
@@ -93,14 +104,35 @@ def _figures(found: Measured) -> dict[str, float]:
 
 
 def _opening(work: Path) -> list[dict[str, float]]:
-    table = Table("shards", "kitsam: first batch", "peak MiB", "WebLoader: first batch", "peak MiB", title="Opening a set of small samples")
+    table = Table(
+        "shards",
+        "kitsam: first batch",
+        "peak MiB",
+        "WebLoader: first batch",
+        "peak MiB",
+        title="Opening a set of small samples",
+    )
     rows = []
     for count in SHARD_COUNTS:
         folder = work / f"shards-{count}"
         make_set(folder, count * SMALL_SAMPLES, SMALL_GRID, SMALL_SAMPLES, SMALL_MASK)
         ours, stock = in_fresh_process(first_batch, folder), in_fresh_process(first_stock_batch, folder)
-        table.add_row(str(count), f"{ours.value:.3f} s", f"{ours.peak / MIB:.0f}", f"{stock.value:.3f} s", f"{stock.peak / MIB:.0f}")
-        rows.append({"shards": count, "seconds": ours.value, "peak_bytes": ours.peak, "stock_seconds": stock.value, "stock_peak_bytes": stock.peak})
+        table.add_row(
+            str(count),
+            f"{ours.value:.3f} s",
+            f"{ours.peak / MIB:.0f}",
+            f"{stock.value:.3f} s",
+            f"{stock.peak / MIB:.0f}",
+        )
+        rows.append(
+            {
+                "shards": count,
+                "seconds": ours.value,
+                "peak_bytes": ours.peak,
+                "stock_seconds": stock.value,
+                "stock_peak_bytes": stock.peak,
+            }
+        )
         shutil.rmtree(folder)
     say(table)
     return rows
@@ -120,7 +152,7 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
                 for index in range(min(samples_per_shard, samples - number * samples_per_shard)):
                     _add_sample(writer, np.roll(embedding, index, 0), stratum, number, index, mask_side)
                     tick(1)
-            index = writer.index({})
+            index = writer.index(UnitRecord())
             write_index(folder / name, index)
             entries.append(ShardEntry(name, stratum, len(index.samples), index.bytes, index.sha256))
     strata = {stratum: sum(entry.samples for entry in entries if entry.stratum == stratum) for stratum in STRATA}
@@ -133,7 +165,7 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
             input={},
             embedding={"dtype": "float16", "shape": [256, grid, grid]},
             settings={},
-            split={},
+            split=Split((), (), None),
             skipped={},
             voxels=(1, 1, 1, 1),
             strata=strata,
@@ -156,7 +188,11 @@ def _add_sample(writer: ShardWriter, embedding: np.ndarray, stratum: str, case: 
         mask[int(35 * unit) : int(38 * unit), int(42 * unit) : int(45 * unit)] = 3
     pixels = tuple(np.bincount(mask.ravel(), minlength=4).tolist())
     shape, spacing = (side, side), (3.0, 0.8, 0.8)
-    writer.add(embedding, mask, SampleRecord(f"case_{case:05d}", index, 0, stratum, pixels, shape, spacing, ((1, 0, 0), (0, 1, 0))))
+    writer.add(
+        embedding,
+        mask,
+        SampleRecord(f"case_{case:05d}", index, 0, stratum, pixels, shape, spacing, ((1, 0, 0), (0, 1, 0))),
+    )
 
 
 def read_plainly(folder: Path, seconds: float) -> float:
@@ -188,7 +224,9 @@ def stock_loader(folder: Path, batch_size: int, workers: int, resampled: bool):
     pipeline = wds.WebDataset(urls, resampled=resampled, shardshuffle=False, empty_check=False)
     pipeline = pipeline.decode(_decode_member).to_tuple("__key__", "emb.npy", "mask.png", "json").batched(batch_size)
     # Its workers are forked, as they are by default where this process was not spawned.
-    return wds.WebLoader(pipeline, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None)
+    return wds.WebLoader(
+        pipeline, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
 
 
 def _decode_member(key: str, data: bytes) -> Any:
@@ -202,7 +240,9 @@ def read_ours(folder: Path, batch_size: int, seconds: float) -> float:
     """Samples a second of the batches that `kitsam train` reads."""
     shards = ShardSet(folder)
     order = shards.order("natural", batch_size, 0, STRATA)
-    made = lambda: (len(samples.records) for samples in batches(shards, order, range(10**9), lambda step, samples: samples))
+    made = lambda: (
+        len(samples.records) for samples in batches(shards, order, range(10**9), lambda step, samples: samples)
+    )
     return _rate(made, seconds, 4 * batch_size)
 
 

@@ -8,7 +8,7 @@ cases alone, so that the same results always get the same interval.
 
 import numpy as np
 
-from kitsam.seeds import generator
+from kitsam.system.seeds import generator
 
 DRAWS, DRAWS_AT_ONCE = 10_000, 500
 LEVEL = 0.95

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import inv_ornt_aff
 
+from kitsam.ct.volume import Volume, check_same_shape, read_label
 from kitsam.evaluation.metrics import CaseScores, missing_prediction, score_case
-from kitsam.kits.case import Volume, check_same_shape, read_label
 
 # The difference of affines from which the challenge refuses a file.
 SAME_AFFINE = 1e-3

@@ -4,14 +4,16 @@ A result carries the fingerprint of all that decided it (decoders, cascade, shar
 Scoring and writing happen in worker processes, which need neither torch nor the device.
 """
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from kitsam.evaluation.metrics import score_case
-from kitsam.files import read_json, write_json
-from kitsam.kits.case import CaseFiles, read_label, save_label
+from kitsam.ct.case import CaseFiles
+from kitsam.ct.volume import read_label, save_label
+from kitsam.evaluation.metrics import CaseScores, score_case
+from kitsam.system.files import write_json
+from kitsam.system.records import read_record
 
 CASES, PREDICTIONS = "cases", "predictions"
 
@@ -20,18 +22,30 @@ def result_path(out: Path, name: str) -> Path:
     return out / CASES / f"{name}.json"
 
 
+@dataclass(frozen=True)
+class CaseResult:
+    """What is kept of a case: its scores, or why it has none."""
+
+    fingerprint: str
+    scores: CaseScores | None = None
+    skipped: str | None = None
+
+
 def is_done(out: Path, name: str, fingerprint: str) -> bool:
-    path = result_path(out, name)
-    if not path.exists():
+    """Whether the case was scored by the same decoders, cascade and shards."""
+    if not result_path(out, name).exists():
         return False
-    result = read_json(path)
-    # Scores without lesions are an older version's.
-    return result["fingerprint"] == fingerprint and "tumors" in result.get("scores", {})
+    result = read_result(out, name)
+    return result.fingerprint == fingerprint and result.scores is not None
 
 
-def write_result(out: Path, name: str, fingerprint: str, result: dict[str, Any]) -> None:
-    """`result`: {"scores": ...}, or {"skipped": why}."""
-    write_json(result_path(out, name), {"fingerprint": fingerprint, **result})
+def write_result(out: Path, name: str, result: CaseResult) -> None:
+    write_json(result_path(out, name), {key: value for key, value in asdict(result).items() if value is not None})
+
+
+def read_result(out: Path, name: str) -> CaseResult:
+    """Raises `KitsamError` naming the file when it is missing or damaged."""
+    return read_record(result_path(out, name), CaseResult)
 
 
 def save_and_score(out: Path, files: CaseFiles, label: np.ndarray, fingerprint: str) -> None:
@@ -39,4 +53,4 @@ def save_and_score(out: Path, files: CaseFiles, label: np.ndarray, fingerprint: 
     truth = read_label(files.segmentation)
     save_label(out / PREDICTIONS / f"{files.name}.nii.gz", label, truth.geometry)
     scores = score_case(truth.voxels, label, truth.spacing)
-    write_result(out, files.name, fingerprint, {"scores": scores.to_dict()})
+    write_result(out, files.name, CaseResult(fingerprint, scores))

@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from rich.table import Table
 
-from kitsam.errors import KitsamError, OptionError
 from kitsam.evaluation.bootstrap import mean_intervals
 from kitsam.evaluation.metrics import summary_of
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, read_csv, read_metrics
 from kitsam.evaluation.summary import RESULT_LABELS
-from kitsam.files import read_json, write_json
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.files import write_json
+from kitsam.system.records import read_record
 
 FILE_NAME = "comparison.json"
 FIGURE_NOTE = "Difference: mean over cases, with its 95 % bootstrap interval. p: Wilcoxon signed-rank test, two-sided"
@@ -107,13 +108,7 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
 def read_comparison(folder: Path) -> Comparison | None:
     """What `write_comparison` wrote there; None where there is none. Raises `KitsamError` naming a damaged file."""
     path = folder / FILE_NAME
-    if not path.is_file():
-        return None
-    try:
-        content = read_json(path)
-        return Comparison(**{**content, "rows": [Row(**row) for row in content["rows"]]})
-    except (KeyError, TypeError) as error:
-        raise KitsamError(f"{path}: damaged: {error!r}") from error
+    return read_record(path, Comparison) if path.is_file() else None
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -66,7 +66,9 @@ def detection(cases: Iterable[Lesions]) -> Detection:
     """Of one class."""
     cases = list(cases)
     found, missed = (
-        np.bincount([size_class(ml) for case in cases for ml in getattr(case, side)], minlength=len(SIZE_NAMES)).tolist()
+        np.bincount(
+            [size_class(ml) for case in cases for ml in getattr(case, side)], minlength=len(SIZE_NAMES)
+        ).tolist()
         if any(getattr(case, side) for case in cases)
         else [0] * len(SIZE_NAMES)
         for side in ("found", "missed")
@@ -89,7 +91,9 @@ class LesionCounter:
     def lesions(self, voxel_ml: float) -> Lesions:
         sizes, overlaps = self.true.joined()
         others, hits = self.predicted.joined()
-        return Lesions(*(_volumes(voxels, voxel_ml) for voxels in (sizes[overlaps > 0], sizes[overlaps == 0], others[hits == 0])))
+        return Lesions(
+            *(_volumes(voxels, voxel_ml) for voxels in (sizes[overlaps > 0], sizes[overlaps == 0], others[hits == 0]))
+        )
 
 
 def _volumes(voxels: np.ndarray, voxel_ml: float) -> list[float]:

@@ -7,16 +7,15 @@ a tolerance that KiTS took from the disagreement of its annotators. A group that
 All comes from one pass over both label maps, slab by slab; beyond the two maps it needs some ten MB.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
+from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR
 from kitsam.evaluation.lesions import LesionCounter, Lesions
 from kitsam.evaluation.slabs import slabs, slowest_first
 from kitsam.evaluation.surface_dice import Areas, Spacing, SurfaceMatcher
-from kitsam.kits.case import CLASS_NAMES, CYST, KIDNEY, TUMOR
 
 GROUPS = {"kidney_and_mass": (KIDNEY, TUMOR, CYST), "mass": (TUMOR, CYST), "tumor": (TUMOR,)}
 TOLERANCES_MM = {"kidney_and_mass": 1.0330772532390826, "mass": 1.1328796488598762, "tumor": 1.1498198361434828}
@@ -29,7 +28,7 @@ SUMMARY = ("Dice", "surface_Dice", "tumor_Dice", "kidney_and_masses_Dice", "mass
 
 @dataclass(frozen=True)
 class CaseScores:
-    """Plain numbers and lists, so that `asdict` and JSON keep them; `from_dict` takes them back."""
+    """Plain numbers and lists, which JSON keeps."""
 
     kidney_and_mass_dice: float
     mass_dice: float
@@ -57,13 +56,6 @@ class CaseScores:
     def summary(self) -> dict[str, float]:
         """The five figures by the names in SUMMARY."""
         return summary_of(self.columns)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "CaseScores":
-        return cls(**{**values, "tumors": Lesions(**values["tumors"]), "cysts": Lesions(**values["cysts"])})
 
 
 def summary_of(columns: dict[str, float]) -> dict[str, float]:
@@ -108,11 +100,13 @@ def score_case(
 
 
 def missing_prediction(truth: np.ndarray, spacing: Spacing) -> CaseScores:
-    """A case that was to be predicted and was not: 0 in everything, even in groups that the truth lacks."""
+    """A case that was to be predicted and was not: 0 in everything, even in groups that the truth lacks.
+
+    `truth`: (S, H, W) uint8 labels.
+    """
     nothing = np.broadcast_to(np.zeros(1, truth.dtype), truth.shape)
-    scores = score_case(truth, nothing, spacing).to_dict()
-    names = list(scores)[: len(COLUMNS)]
-    return CaseScores.from_dict({**scores, **dict.fromkeys(names, 0.0), "missing": True})
+    names = [one.name for one in fields(CaseScores)][: len(COLUMNS)]
+    return replace(score_case(truth, nothing, spacing), **dict.fromkeys(names, 0.0), missing=True)
 
 
 def _is_in(labels: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:

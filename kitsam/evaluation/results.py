@@ -6,16 +6,17 @@ what was left out, and the settings that it was made with. Older files without i
 
 import csv
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kitsam import __version__
-from kitsam.errors import KitsamError
 from kitsam.evaluation.lesions import SIZE_LIMITS_CM, Detection, Lesions
 from kitsam.evaluation.metrics import COLUMNS, CaseScores, volumes_ml
 from kitsam.evaluation.summary import averages, detections, intervals, summarize
-from kitsam.files import complete_or_absent, read_json, write_json
+from kitsam.system.errors import KitsamError
+from kitsam.system.files import complete_or_absent, read_json, write_json
+from kitsam.system.records import as_record
 
 FORMAT_VERSION = 1
 CSV_NAME, JSON_NAME = "metrics.csv", "metrics.json"
@@ -67,7 +68,13 @@ def _write_csv(path: Path, scores: Mapping[str, CaseScores], average: dict[str, 
 
 def _detection_entry(found: Detection) -> dict[str, Any]:
     shares = {"sensitivity": found.sensitivity, "false_per_case": found.false_per_case}
-    return {"size_limits_cm": SIZE_LIMITS_CM, "found": found.found, "missed": found.missed, "false": found.false, **shares}
+    return {
+        "size_limits_cm": SIZE_LIMITS_CM,
+        "found": found.found,
+        "missed": found.missed,
+        "false": found.false,
+        **shares,
+    }
 
 
 def _case_entry(name: str, case: CaseScores) -> dict[str, Any]:
@@ -83,26 +90,53 @@ def read_metrics(folder: Path) -> Metrics:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         raise KitsamError(f"{path}: not a metrics file of format {FORMAT_VERSION}")
-    try:
-        scores = {entry["case"]: _case_scores(entry) for entry in content["cases"]}
-        has_lesions = "lesions" in content
-        metrics = Metrics(content["kitsam"], scores, dict(content["skipped"]), dict(content["settings"]), has_lesions)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise KitsamError(f"{path}: damaged: {error!r}") from error
-    if not scores:
+    file = as_record(content, _MetricsFile, path)
+    if not file.cases:
         raise KitsamError(f"{path}: holds no case")
-    return metrics
+    scores = {entry.case: entry.scores for entry in file.cases}
+    return Metrics(file.kitsam, scores, file.skipped, file.settings, has_lesions="lesions" in content)
 
 
-def _case_scores(entry: dict[str, Any]) -> CaseScores:
-    volumes = {
-        f"{side}_{name}_ml": float(ml)
-        for side, by_class in entry["volumes_ml"].items()
-        for name, ml in by_class.items()
-    }
-    lesions = {kind: Lesions(**entry.get(f"{kind}_ml", {})) for kind in ("tumors", "cysts")}
-    columns = (float(entry[column]) for column in COLUMNS)
-    return CaseScores(*columns, **volumes, missing=bool(entry.get("missing")), **lesions)
+@dataclass(frozen=True)
+class _Volumes:
+    """mL of each class."""
+
+    kidney: float
+    tumor: float
+    cyst: float
+
+
+@dataclass(frozen=True)
+class _CaseEntry:
+    """A case in `metrics.json`; older files tell nothing of lesions and missing predictions."""
+
+    case: str
+    Dice_kidney: float
+    Dice_masses: float
+    Dice_tumor: float
+    SD_kidney: float
+    SD_masses: float
+    SD_tumor: float
+    volumes_ml: dict[Literal["true", "predicted"], _Volumes]
+    tumors_ml: Lesions = field(default_factory=Lesions)
+    cysts_ml: Lesions = field(default_factory=Lesions)
+    missing: bool = False
+
+    @property
+    def scores(self) -> CaseScores:
+        columns = (getattr(self, column) for column in COLUMNS)
+        volumes = (ml for side in ("true", "predicted") for ml in astuple(self.volumes_ml[side]))
+        return CaseScores(*columns, *volumes, self.missing, self.tumors_ml, self.cysts_ml)
+
+
+@dataclass(frozen=True)
+class _MetricsFile:
+    """What is read of `metrics.json`."""
+
+    kitsam: str
+    cases: list[_CaseEntry]
+    skipped: dict[str, str]
+    settings: dict[str, Any]
 
 
 def read_csv(path: Path) -> dict[str, dict[str, float]]:

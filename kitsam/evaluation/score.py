@@ -12,23 +12,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kitsam.config import ScoreConfig
-from kitsam.console import progress, say, warn
-from kitsam.errors import CaseError, OptionError
+from kitsam.ct.case import CaseFiles, find_cases
 from kitsam.evaluation.case_files import Result, score_files
 from kitsam.evaluation.case_results import PREDICTIONS
-from kitsam.evaluation.compare import (
-    FILE_NAME,
-    Comparison,
-    compare,
-    comparison_table,
-    read_others,
-    write_comparison,
-)
+from kitsam.evaluation.compare import FILE_NAME, Comparison, compare, comparison_table, read_others, write_comparison
+from kitsam.evaluation.config import ScoreConfig
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.summary import detection_table, figures, results_table
 from kitsam.evaluation.workers import case_workers
-from kitsam.kits.case import CaseFiles, find_cases
+from kitsam.system.console import progress, say, warn
+from kitsam.system.errors import CaseError, OptionError
 
 ENDING = ".nii.gz"
 

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-from kitsam.errors import KitsamError, OptionError
+from kitsam.system.errors import KitsamError
 
 
 def processor_cores() -> int:
@@ -19,16 +19,16 @@ def processor_cores() -> int:
 def case_workers(workers: int | None, cases: int) -> Iterator[ProcessPoolExecutor]:
     """Up to `workers` processes, or as many as there are cores, but no more than cases.
 
-    Raises `OptionError` for less than one, and `KitsamError` when one of them dies.
+    Raises `KitsamError` when one of them dies.
     """
-    if workers is not None and workers < 1:
-        raise OptionError(f"--workers: {workers} is less than 1")
     # Forked from a process with threads, a worker can hang.
     start = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(max(min(cases, workers or processor_cores()), 1), start)
     try:
         yield pool
     except BrokenProcessPool as error:
-        raise KitsamError("a process that scores cases died, perhaps for want of memory: try fewer --workers") from error
+        raise KitsamError(
+            "a process that scores cases died, perhaps for want of memory: try fewer --workers"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)

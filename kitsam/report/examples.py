@@ -5,21 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kitsam.errors import KitsamError
+from kitsam.ct.case import Case, CaseFiles, find_cases, read_case
+from kitsam.ct.volume import Volume, check_same_shape, read_label
 from kitsam.evaluation.metrics import CaseScores
 from kitsam.evaluation.results import Metrics
-from kitsam.kits.case import (
-    Case,
-    CaseFiles,
-    Volume,
-    check_same_shape,
-    find_cases,
-    read_case,
-    read_label,
-)
+from kitsam.pictures.overlay import OUTLINES
 from kitsam.report.markup import card, heading, legend, paragraph, section
-from kitsam.report.overlay import OUTLINES
 from kitsam.report.viewer import viewer
+from kitsam.system.errors import KitsamError
 
 
 def example_cases(metrics: Metrics) -> str:

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from matplotlib.figure import Figure
 
-from kitsam.report.plots import DARK, LIGHT, Theme
+from kitsam.pictures.plots import DARK, LIGHT, Theme
 
 # Twice the pixels of a common screen, for those that have them.
 DOTS_PER_INCH = 220

@@ -8,15 +8,15 @@ import base64
 import hashlib
 from html import escape
 
-from kitsam.config import ReportConfig
-from kitsam.console import progress, say
 from kitsam.evaluation.compare import Comparison, read_comparison
 from kitsam.evaluation.results import Metrics, read_metrics
-from kitsam.files import write_text
 from kitsam.report import sections
+from kitsam.report.config import ReportConfig
 from kitsam.report.examples import example_cases
 from kitsam.report.style import CSS
 from kitsam.report.viewer import SCRIPT
+from kitsam.system.console import progress, say
+from kitsam.system.files import write_text
 
 FILE_NAME = "report.html"
 # A browser that reads the page may fetch nothing, and may run its own script alone.

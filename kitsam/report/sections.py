@@ -13,21 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from kitsam import __version__
-from kitsam.errors import KitsamError
+from kitsam.ct.strata import STRATA
+from kitsam.decoding.runs import CONFIG
+from kitsam.decoding.training_log import TrainingLog, read_log
 from kitsam.evaluation.compare import FIGURE_NOTE, Comparison
 from kitsam.evaluation.lesions import SIZE_NAMES
 from kitsam.evaluation.results import Metrics
-from kitsam.evaluation.summary import (
-    PAPER,
-    RESULT_LABELS,
-    detection_cells,
-    detections,
-    result_rows,
-    summarize,
-)
-from kitsam.files import read_json
-from kitsam.kits.strata import STRATA
-from kitsam.report import plots
+from kitsam.evaluation.summary import PAPER, RESULT_LABELS, detection_cells, detections, result_rows, summarize
+from kitsam.pictures import plots
 from kitsam.report.examples import worst_first
 from kitsam.report.markup import (
     Bar,
@@ -43,7 +36,8 @@ from kitsam.report.markup import (
     tile,
     warning,
 )
-from kitsam.report.runs import CONFIG_NAME, TrainingLog, read_log
+from kitsam.system.errors import KitsamError
+from kitsam.system.files import read_json
 
 DECODERS = {"roi": "ROI decoder", "tumor": "tumor decoder", "cyst": "cyst decoder"}
 CASE_COLUMNS = {
@@ -65,7 +59,14 @@ def results(metrics: Metrics) -> str:
         for name, value in summarize(scores).items()
     ]
     rows = [
-        [row.label, f"{row.mean:.3f}", row.interval_text or "–", f"{row.median:.3f}", f"{row.lowest:.3f}", row.paper_text or "–"]
+        [
+            row.label,
+            f"{row.mean:.3f}",
+            row.interval_text or "–",
+            f"{row.median:.3f}",
+            f"{row.lowest:.3f}",
+            row.paper_text or "–",
+        ]
         for row in result_rows(scores)
     ]
     note = (
@@ -209,7 +210,7 @@ def settings(metrics: Metrics) -> str:
     """How the numbers were made."""
     configs = []
     for target, run in (metrics.settings.get("runs") or {}).items():
-        path = Path(run) / CONFIG_NAME
+        path = Path(run) / CONFIG
         if path.is_file():
             configs.append(
                 folded(f"{DECODERS.get(target, target)}: {path}", path.read_text(encoding="utf-8", errors="replace"))

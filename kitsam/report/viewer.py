@@ -16,8 +16,8 @@ import numpy as np
 from contourpy import LineType, contour_generator
 from PIL import Image
 
-from kitsam.kits.case import Case
-from kitsam.report.overlay import OUTLINES, WINDOW, choose_slices, crop
+from kitsam.ct.case import Case
+from kitsam.pictures.overlay import OUTLINES, WINDOW, choose_slices, crop
 
 MOST_FRAMES = 60
 LONGEST_SIDE = 400  # pixels of a picture
@@ -125,7 +125,8 @@ def _subpath(points: np.ndarray) -> str:
 
 def _stage(frame: dict, width: int, height: int, spacing: tuple[float, float, float]) -> str:
     paths = "".join(
-        f'<path class="{kind} {side}" stroke="{color}" d="{path}"/>' for (kind, side, color), path in zip(_kinds(), frame["paths"])
+        f'<path class="{kind} {side}" stroke="{color}" d="{path}"/>'
+        for (kind, side, color), path in zip(_kinds(), frame["paths"])
     )
     return (
         f'<div class="stage" style="aspect-ratio:{width * spacing[2]:.4g}/{height * spacing[1]:.4g}">'
@@ -153,7 +154,8 @@ def _controls(frames: list[dict], first: int, name: str, has_prediction: bool) -
 
 def _jumps(chosen: dict[int, str], shown: list[int]) -> str:
     buttons = "".join(
-        f'<button type="button" data-frame="{shown.index(z)}">{escape(reason)}</button>' for z, reason in sorted(chosen.items())
+        f'<button type="button" data-frame="{shown.index(z)}">{escape(reason)}</button>'
+        for z, reason in sorted(chosen.items())
     )
     return f'<div class="jumps">{buttons}</div>'
 

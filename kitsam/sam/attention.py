@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kitsam.compiling import compiled
+from kitsam.system.compiling import compile_once
 
 SCORES_AT_ONCE = 1 << 19  # on a CPU, of one head: 2 MiB, a core's own cache
 
@@ -31,18 +31,24 @@ def relative_terms(q: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int,
     return terms_h.flatten(-3, -2), terms_w.flatten(-3, -2)
 
 
-def attend_in_windows(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int]) -> Tensor:
+def attend_in_windows(
+    q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int]
+) -> Tensor:
     """softmax(q k^T / sqrt(D) + terms) v, all (B, heads, N, D)."""
     terms_h, terms_w = relative_terms(q, table_h, table_w, size)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=_sum_of_terms(terms_h, terms_w))
 
 
-def attend_by_rows(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int], out: Tensor) -> None:
+def attend_by_rows(
+    q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int], out: Tensor
+) -> None:
     """The same for one head of one slice, all (N, D), a few rows of scores at a time; `out` takes the answers."""
     at_once = max(1, SCORES_AT_ONCE // len(k))
     terms = relative_terms(q, table_h, table_w, size)
     q, keys = q * q.shape[-1] ** -0.5, k.T.contiguous()
-    for part, queries, terms_h, terms_w in zip(out.split(at_once), q.split(at_once), *(term.split(at_once) for term in terms)):
+    for part, queries, terms_h, terms_w in zip(
+        out.split(at_once), q.split(at_once), *(term.split(at_once) for term in terms)
+    ):
         scores = _sum_of_terms(terms_h, terms_w).addmm_(queries, keys)
         part.copy_(torch.softmax(scores, -1, out=scores) @ v)
 
@@ -52,11 +58,13 @@ def _sum_of_terms(terms_h: Tensor, terms_w: Tensor) -> Tensor:
     return (terms_h.unsqueeze(-1) + terms_w.unsqueeze(-2)).flatten(-2)
 
 
-def attend_in_kernel(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int]) -> Tensor:
+def attend_in_kernel(
+    q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, size: tuple[int, int]
+) -> Tensor:
     """The same as `attend_in_windows`, for any N."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return compiled(flex_attention, False)(q, k, v, score_mod=_adding(*relative_terms(q, table_h, table_w, size)))
+    return compile_once(flex_attention, False)(q, k, v, score_mod=_adding(*relative_terms(q, table_h, table_w, size)))
 
 
 def _adding(terms_h: Tensor, terms_w: Tensor):

@@ -12,11 +12,12 @@ without a gradient stops distributed training.
 import torch
 from torch import Tensor, nn
 
-from kitsam.compiling import compiled
-from kitsam.errors import KitsamError
-from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
+from kitsam.sam.config import PATCH
+from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.sam.two_way import transform, upscaled_logits
 from kitsam.sam.upstream import MaskDecoder, PromptEncoder, TwoWayTransformer
+from kitsam.system.compiling import compile_once
+from kitsam.system.errors import KitsamError
 
 LOGITS_PER_CELL = 4  # logits a side for one embedding cell
 SINGLE_MASK = 0  # index of the output trained for an unambiguous prompt
@@ -27,7 +28,7 @@ class BoxDecoder(nn.Module):
         """`grid`: embedding cells a side."""
         super().__init__()
         self.grid = grid
-        self.compiled = False  # for training
+        self.is_compiled = False  # for training
         channels = EMBEDDING_CHANNELS
         side = grid * PATCH
         self.prompt_encoder = PromptEncoder(channels, (grid, grid), (side, side), mask_in_chans=16)
@@ -60,7 +61,11 @@ class BoxDecoder(nn.Module):
         # The transformer changes the cells of every box in another way; this is where they part.
         cells = (embeddings.flatten(2).transpose(1, 2) + self.no_mask)[slice_of_box]
         # One box alone would be compiled anew: torch takes a size of 1 for a constant.
-        transformed = compiled(transform, True) if self.compiled and torch.is_grad_enabled() and len(boxes) > 1 else transform
+        transformed = (
+            compile_once(transform, True)
+            if self.is_compiled and torch.is_grad_enabled() and len(boxes) > 1
+            else transform
+        )
         tokens, cells = transformed(decoder.transformer, cells, self.positions, tokens)
         mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
         weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)

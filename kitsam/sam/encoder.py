@@ -14,16 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kitsam.config import EncoderConfig
-from kitsam.errors import KitsamError, OptionError
-from kitsam.files import sha256_of
+from kitsam.sam.config import PATCH, EncoderConfig
 from kitsam.sam.upstream import ImageEncoderViT
 from kitsam.sam.vit import encode
 from kitsam.sam.weights import checkpoint_path, read_checkpoint
+from kitsam.system.errors import KitsamError
+from kitsam.system.files import sha256_of
 
-PATCH = 16  # input pixels a side of one embedding cell
 EMBEDDING_CHANNELS = 256
-SAM_INPUT = 1024  # pixels a side, fixed by the positions stored in SAM's checkpoints
 
 SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 MEDSAM_MEAN, MEDSAM_STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
@@ -68,7 +66,7 @@ class Encoder(nn.Module):
         super().__init__()
         architecture = ARCHITECTURES[name]
         self.input_size = input_size
-        self.compiled = False
+        self.is_compiled = False
         self.vit = ImageEncoderViT(
             img_size=input_size,
             patch_size=PATCH,
@@ -92,15 +90,14 @@ class Encoder(nn.Module):
         normalized = (pixels - self.mean) / self.std
         height, width = pixels.shape[-2:]
         padded = F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height))
-        return encode(self.vit, padded, self.compiled)
+        return encode(self.vit, padded, self.is_compiled)
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:
     """The encoder with its weights, on the CPU, and the record that names it.
 
-    Raises `OptionError` for an input size the encoder cannot take, `KitsamError` for weights that are missing or wrong.
+    Raises `KitsamError` for weights that are missing or wrong.
     """
-    check_input_size(config)
     if config.name == "tiny":
         encoder = _random_encoder(config)
         return encoder, EncoderRecord(config.name, sha256_of_weights(encoder), config.input_size, config.seed)
@@ -114,13 +111,6 @@ def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:
     except RuntimeError as error:
         raise KitsamError(f"{path}: not the weights of {config.name}: {_first_difference(error)}") from error
     return encoder, EncoderRecord(config.name, sha256_of(path), config.input_size)
-
-
-def check_input_size(config: EncoderConfig) -> None:
-    if config.name != "tiny" and config.input_size != SAM_INPUT:
-        raise OptionError(f"--encoder.input_size: {config.name} takes {SAM_INPUT} only, not {config.input_size}")
-    if config.input_size < PATCH or config.input_size % PATCH:
-        raise OptionError(f"--encoder.input_size: must be a multiple of {PATCH}, not {config.input_size}")
 
 
 def _random_encoder(config: EncoderConfig) -> Encoder:

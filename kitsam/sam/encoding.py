@@ -3,15 +3,18 @@
 import torch
 from torch import Tensor
 
-from kitsam.config import InputConfig
+from kitsam.ct.config import InputConfig
+from kitsam.ct.views import View, resize_pixels
+from kitsam.ct.window import to_channels
 from kitsam.sam.encoder import Encoder
-from kitsam.sam.input import View, resize_pixels, to_channels
 
 
 class SliceEncoder:
     """An encoder on its device, with the input settings its embeddings are made by."""
 
-    def __init__(self, encoder: Encoder, config: InputConfig, bfloat16: bool, device: torch.device, batch_size: int) -> None:
+    def __init__(
+        self, encoder: Encoder, config: InputConfig, bfloat16: bool, device: torch.device, batch_size: int
+    ) -> None:
         self.encoder, self.config, self.batch_size = encoder.to(device), config, batch_size
         self.bfloat16, self.device = bfloat16, device
 
@@ -19,7 +22,7 @@ class SliceEncoder:
     def __call__(self, image: Tensor, slices: list[int], views: list[View]) -> Tensor:
         """`image`: (S, H, W) HU on the device; one view a slice, at most `batch_size`. Returns (B, 256, G, G) float16, on the device."""
         pixels = resize_pixels(to_channels(image, slices, self.config), views, self.encoder.input_size)
-        if self.device.type == "cuda" or self.encoder.compiled:
+        if self.device.type == "cuda" or self.encoder.is_compiled:
             # Kernels are compiled for one size of batch.
             pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - len(pixels), -1, -1, -1)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import BoxDecoder
-from kitsam.sam.encoder import PATCH
 
 
 def logits_on_slices(logits: Tensor, height: int, width: int) -> Tensor:

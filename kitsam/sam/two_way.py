@@ -19,7 +19,9 @@ from kitsam.sam.upstream import MaskDecoder, TwoWayTransformer
 BOXES_AT_ONCE = 4  # in the upscaling on a CPU
 
 
-def transform(transformer: TwoWayTransformer, cells: Tensor, positions: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def transform(
+    transformer: TwoWayTransformer, cells: Tensor, positions: Tensor, tokens: Tensor
+) -> tuple[Tensor, Tensor]:
     """cells: (P, N, C); positions: (N, C); tokens: (P, T, C). Returns tokens and cells after the last layer."""
     queries = tokens
     for layer in transformer.layers:
@@ -28,13 +30,17 @@ def transform(transformer: TwoWayTransformer, cells: Tensor, positions: Tensor, 
     return transformer.norm_final_attn(queries + seen), cells
 
 
-def _layer(layer: nn.Module, queries: Tensor, cells: Tensor, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def _layer(
+    layer: nn.Module, queries: Tensor, cells: Tensor, tokens: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor]:
     if layer.skip_first_layer_pe:
         queries = _among_tokens(layer.self_attn, queries, queries)
     else:
         queries = queries + _among_tokens(layer.self_attn, queries + tokens, queries)
     queries = layer.norm1(queries)
-    queries = layer.norm2(queries + _tokens_look_at_cells(layer.cross_attn_token_to_image, queries + tokens, cells, positions))
+    queries = layer.norm2(
+        queries + _tokens_look_at_cells(layer.cross_attn_token_to_image, queries + tokens, cells, positions)
+    )
     queries = layer.norm3(queries + layer.mlp(queries))
     told = _cells_look_at_tokens(layer.cross_attn_image_to_token, cells, positions, queries + tokens, queries)
     return queries, layer.norm4(cells + told)
@@ -51,7 +57,7 @@ def _among_tokens(attention: nn.Module, x: Tensor, values: Tensor) -> Tensor:
 
 
 def _through(projection: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x (P, H, T, D) through the transpose of a projection C -> H * D: (P, H * T, C), and its product with the bias: (P, H * T)."""
+    """X (P, H, T, D) through the transpose of a projection C -> H * D: (P, H * T, C), and its product with the bias: (P, H * T)."""
     weights = projection.weight.unflatten(0, (x.shape[1], -1))  # (H, D, C)
     bias = projection.bias.unflatten(0, (x.shape[1], -1))  # (H, D)
     back = torch.einsum("phtd,hdc->phtc", x, weights.to(x.dtype))
@@ -62,7 +68,9 @@ def _tokens_look_at_cells(attention: nn.Module, x: Tensor, cells: Tensor, positi
     """x: (P, T, C) tokens that ask; keys are cells with their positions, values the cells."""
     q = _heads(attention, attention.q_proj(x))
     asked, constant = _through(attention.k_proj, q * q.shape[-1] ** -0.5)
-    scores = torch.baddbmm((asked @ positions.T.to(asked.dtype)).to(cells.dtype), asked.to(cells.dtype), cells.transpose(1, 2))
+    scores = torch.baddbmm(
+        (asked @ positions.T.to(asked.dtype)).to(cells.dtype), asked.to(cells.dtype), cells.transpose(1, 2)
+    )
     # The bias adds the same to all scores of a token, which changes nothing; it stays so that it has its (zero) gradient.
     weights = (scores + constant[..., None]).softmax(-1).to(cells.dtype)
     seen = (weights @ cells).unflatten(1, q.shape[1:3])  # (P, H, T, C)
@@ -76,7 +84,11 @@ def _cells_look_at_tokens(attention: nn.Module, cells: Tensor, positions: Tensor
     k, v = _heads(attention, attention.k_proj(x)), _heads(attention, attention.v_proj(values))
     heads, tokens, size = k.shape[1:]
     asking, constant = _through(attention.q_proj, k * size**-0.5)
-    scores = torch.baddbmm((positions.to(asking.dtype) @ asking.transpose(1, 2)).to(cells.dtype), cells, asking.transpose(1, 2).to(cells.dtype))
+    scores = torch.baddbmm(
+        (positions.to(asking.dtype) @ asking.transpose(1, 2)).to(cells.dtype),
+        cells,
+        asking.transpose(1, 2).to(cells.dtype),
+    )
     weights = (scores + constant[:, None]).unflatten(2, (heads, tokens)).softmax(-1).flatten(2)
     outward = attention.out_proj.weight.unflatten(1, (heads, size)).to(v.dtype)  # (C, H, D)
     told = torch.einsum("phtd,chd->phtc", v, outward).flatten(1, 2)  # (P, H * T, C)
@@ -89,7 +101,11 @@ def upscaled_logits(decoder: MaskDecoder, cells: Tensor, weights: Tensor, grid: 
         return _upscale(decoder, cells, weights, grid)
     # What lies between grows to seven times the cells. On a CPU fresh memory is dear, and doing it again for a few boxes is not.
     parts = zip(cells.split(BOXES_AT_ONCE), weights.split(BOXES_AT_ONCE))
-    again = partial(checkpoint, _upscale, decoder, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else partial(_upscale, decoder)
+    again = (
+        partial(checkpoint, _upscale, decoder, use_reentrant=False, preserve_rng_state=False)
+        if torch.is_grad_enabled()
+        else partial(_upscale, decoder)
+    )
     return torch.cat([again(*part, grid) for part in parts])
 
 

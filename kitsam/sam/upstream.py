@@ -13,7 +13,7 @@ import sys
 
 import torch
 
-from kitsam.errors import KitsamError
+from kitsam.system.errors import KitsamError
 
 # The operators that torchvision describes to torch even where its compiled part is absent.
 _SCHEMAS = {

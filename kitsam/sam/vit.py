@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kitsam.compiling import compiled
 from kitsam.sam.attention import attend_by_rows, attend_in_kernel, attend_in_windows
 from kitsam.sam.upstream import ImageEncoderViT
+from kitsam.system.compiling import compile_once
 
 ROWS_AT_ONCE = 14  # of cells on a CPU: one row of windows
 
@@ -22,7 +22,11 @@ ROWS_AT_ONCE = 14  # of cells on a CPU: one row of windows
 def encode(vit: ImageEncoderViT, pixels: Tensor, use_compiled: bool = False) -> Tensor:
     """(B, 3, side, side) normalized -> embeddings (B, 256, G, G); equal to `vit(pixels)` but for rounding."""
     # Attention of global layers is compiled on a GPU in any case, and gains nothing on a CPU.
-    project, windows_attend = (compiled(_project, False), compiled(_windows_attend, False)) if use_compiled else (_project, _windows_attend)
+    project, windows_attend = (
+        (compile_once(_project, False), compile_once(_windows_attend, False))
+        if use_compiled
+        else (_project, _windows_attend)
+    )
     x = vit.patch_embed(pixels)
     x = x.contiguous() if vit.pos_embed is None else (x + vit.pos_embed).contiguous()
     for block in vit.blocks:

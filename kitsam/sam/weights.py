@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kitsam.config import WeightsConfig
-from kitsam.console import Tick, progress, say, warn
-from kitsam.errors import KitsamError, OptionError
-from kitsam.files import cache_folder, sha256_of, write_text
+from kitsam.sam.config import WeightsConfig
+from kitsam.system.console import Tick, progress, say, warn
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.files import cache_folder, sha256_of, write_text
 
 if TYPE_CHECKING:
     import torch

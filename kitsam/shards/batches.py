@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from kitsam.errors import ShardError
+from kitsam.shards.order import SampleOrder
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.shards.stream import SampleOrder
+from kitsam.system.errors import ShardError
 
 T = TypeVar("T")
 

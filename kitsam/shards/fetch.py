@@ -14,9 +14,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kitsam.console import warn
-from kitsam.errors import ShardError
-from kitsam.files import complete_or_absent
+from kitsam.system.console import warn
+from kitsam.system.errors import ShardError
+from kitsam.system.files import complete_or_absent
 
 TRIES = 5
 FIRST_DELAY = 0.5  # seconds; doubles from try to try

@@ -2,10 +2,10 @@
 
 from rich.table import Table
 
-from kitsam.config import ShardsConfig
-from kitsam.console import say
-from kitsam.kits.case import CLASS_NAMES
+from kitsam.ct.labels import CLASS_NAMES
+from kitsam.shards.config import ShardsConfig
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
+from kitsam.system.console import say
 
 
 def run(config: ShardsConfig) -> int:
@@ -21,13 +21,15 @@ def run(config: ShardsConfig) -> int:
 def _made_by(manifest: Manifest) -> Table:
     table = Table(show_header=False, title="Shard set")
     encoder = manifest.encoder
-    table.add_row("encoder", f"{encoder['name']}, input {encoder['input_size']}, weights {encoder['weights_sha256'][:12]}...")
+    table.add_row(
+        "encoder", f"{encoder['name']}, input {encoder['input_size']}, weights {encoder['weights_sha256'][:12]}..."
+    )
     table.add_row("input", ", ".join(f"{name} {value}" for name, value in manifest.input.items()))
     shape = " x ".join(map(str, manifest.embedding["shape"]))
     table.add_row("embedding", f"{shape} {manifest.embedding['dtype']}")
     table.add_row("views", str(manifest.settings["views"]["count"]))
-    table.add_row("training", f"{len(manifest.split['train'])} cases, {_size(manifest.train)}")
-    table.add_row("validation", f"{len(manifest.split['val'])} cases, {_size(manifest.val)}")
+    table.add_row("training", f"{len(manifest.split.train)} cases, {_size(manifest.train)}")
+    table.add_row("validation", f"{len(manifest.split.val)} cases, {_size(manifest.val)}")
     return table
 
 

@@ -10,14 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kitsam.config import CacheConfig
-from kitsam.errors import OptionError, ShardError
-from kitsam.files import read_json, write_json
-from kitsam.kits.strata import STRATA
+from kitsam.ct.split import Split
+from kitsam.ct.strata import STRATA
+from kitsam.shards.config import CacheConfig
 from kitsam.shards.source import Source, open_source
+from kitsam.system.errors import OptionError, ShardError
+from kitsam.system.files import read_json, write_json
+from kitsam.system.records import as_record
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
+INITIAL_DECODER = "decoder.safetensors"  # beside the manifest: SAM's own decoder, where the encoder has a checkpoint
 SHARD_NAME = re.compile(r"(train|val)/[\w-]+\.tar", re.ASCII)
 
 
@@ -33,14 +36,24 @@ class ShardEntry:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """What embeddings must have in common to be understood by the same decoder."""
+
+    encoder: dict[str, Any]
+    input: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Manifest:
+    """What `manifest.json` holds."""
+
     format: int
     kitsam: str  # version that wrote the set
     encoder: dict[str, Any]  # name, weights_sha256, input_size
     input: dict[str, Any]  # channels, window(s)
     embedding: dict[str, Any]  # dtype, shape
     settings: dict[str, Any]  # views, background_ratio, group_cases, shard_samples, seed
-    split: dict[str, Any]  # seed, train, val
+    split: Split
     skipped: dict[str, str]  # case -> why it could not be embedded
     voxels: tuple[int, int, int, int]  # per class, over the training cases as they are on disk
     strata: dict[str, int]  # training samples per stratum
@@ -48,9 +61,8 @@ class Manifest:
     val: tuple[ShardEntry, ...]
 
     @property
-    def signature(self) -> dict[str, Any]:
-        """What embeddings must have in common to be understood by the same decoder."""
-        return {"encoder": self.encoder, "input": self.input}
+    def signature(self) -> Signature:
+        return Signature(self.encoder, self.input)
 
     @property
     def grid(self) -> int:
@@ -67,31 +79,30 @@ def read_manifest(shards: str | Path, option: str = "--shards", source: Source |
     source = source or open_source(shards, CacheConfig(), option)
     path = source.small_file(NAME)
     if path is None:
-        raise OptionError(f"{option}: no finished shard set in {shards}: no {NAME} (run `kitsam embed` again to finish it)")
-    fields = read_json(path)
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT_VERSION:
+        raise OptionError(
+            f"{option}: no finished shard set in {shards}: no {NAME} (run `kitsam embed` again to finish it)"
+        )
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         raise ShardError(f"{path}: not a shard set of format {FORMAT_VERSION}")
-    try:
-        for part in ("train", "val"):
-            fields[part] = tuple(ShardEntry(**entry) for entry in fields[part])
-            # A name becomes part of a path or of a command.
-            if stray := [entry.name for entry in fields[part] if not SHARD_NAME.fullmatch(entry.name)]:
-                raise ShardError(f"{path}: not the name of a shard: {stray[0]!r}")
-        fields["voxels"] = tuple(fields["voxels"])
-        return Manifest(**fields)
-    except (KeyError, TypeError) as error:
-        raise ShardError(f"{path}: damaged: {error}") from error
+    manifest = as_record(content, Manifest, path, ShardError)
+    for entry in (*manifest.train, *manifest.val):
+        # A name becomes part of a path or of a command.
+        if not SHARD_NAME.fullmatch(entry.name):
+            raise ShardError(f"{path}: not the name of a shard: {entry.name!r}")
+    return manifest
 
 
 def count_strata(shards: tuple[ShardEntry, ...]) -> dict[str, int]:
     return {stratum: sum(shard.samples for shard in shards if shard.stratum == stratum) for stratum in STRATA}
 
 
-def check_signature(expected: dict[str, Any], found: dict[str, Any], decoder: Path, source: str | Path) -> None:
+def check_signature(expected: Signature, actual: Signature, decoder: Path, source: str | Path) -> None:
     """Raises `ShardError` naming the first thing in which `decoder`'s training set and `source` differ."""
     for part in ("encoder", "input"):
-        for name, value in expected[part].items():
-            if found[part].get(name) != value:
+        there = getattr(actual, part)
+        for name, value in getattr(expected, part).items():
+            if there.get(name) != value:
                 raise ShardError(
-                    f"{source}: {part} {name} is {found[part].get(name)}, but {decoder} was trained with {value}"
+                    f"{source}: {part} {name} is {there.get(name)}, but {decoder} was trained with {value}"
                 )

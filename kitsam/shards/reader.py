@@ -16,20 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kitsam.config import CacheConfig
-from kitsam.errors import ShardError
+from kitsam.shards.config import CacheConfig
+from kitsam.shards.index import SampleEntry, ShardIndex, read_index
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
-from kitsam.shards.mask_png import decode_mask
-from kitsam.shards.sample import SampleRecord, decode_record
+from kitsam.shards.masks import decode_mask
+from kitsam.shards.order import SampleAddress, SampleOrder, StratumShards, quota_weights
+from kitsam.shards.sample import SampleRecord
 from kitsam.shards.source import open_source
 from kitsam.shards.storage import restore
-from kitsam.shards.stream import (
-    SampleAddress,
-    SampleOrder,
-    StratumShards,
-    quota_weights,
-)
-from kitsam.shards.writer import SampleEntry, ShardIndex, read_index
+from kitsam.system.errors import ShardError
+from kitsam.system.records import decode_record
 
 INDEXES_KEPT = 64  # of some 100 kB each; a step draws from a window of a few shards of each stratum
 
@@ -66,7 +62,9 @@ class ShardSet:
             raise ShardError(f"{path}: the index of another tar than the manifest's")
         return index
 
-    def order(self, quotas: str | Mapping[str, float], batch_size: int, seed: int, strata: Sequence[str]) -> SampleOrder:
+    def order(
+        self, quotas: str | Mapping[str, float], batch_size: int, seed: int, strata: Sequence[str]
+    ) -> SampleOrder:
         """The order of training samples from `strata`, in a batch by `quotas`."""
         shards = {
             stratum: StratumShards(
@@ -138,7 +136,7 @@ def _read_sample(file: BinaryIO, row: np.ndarray, sample: SampleEntry, shard: st
         return bytes(rest[offset - begin : offset - begin + size])
 
     source = f"{shard}: {sample.key}"
-    record = decode_record(member(*sample.record), source)
+    record = decode_record(member(*sample.record), SampleRecord, source, ShardError)
     mask = decode_mask(member(*sample.mask), source, empty=not any(sample.pixels[1:]))
     scales = None if sample.scale is None else np.frombuffer(rest, np.float32, len(row), sample.scale - begin)
     return _Rest(record, mask, scales)

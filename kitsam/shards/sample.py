@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kitsam.config import Storage
-from kitsam.errors import ShardError
-from kitsam.shards.mask_png import encode_mask
+from kitsam.shards.config import Storage
+from kitsam.shards.masks import encode_mask
 from kitsam.shards.storage import quantize
 
 EMBEDDING, SCALE, RECORD, MASK = "emb.npy", "scale.npy", "json", "mask.png"
@@ -37,6 +36,11 @@ class SampleRecord:
     @property
     def key(self) -> str:
         return sample_key(self.case, self.slice, self.view)
+
+    def pixel_of(self, mask: np.ndarray) -> tuple[float, float]:
+        """Size of a pixel of the stored mask, mm a row and a column; views may be a little larger or smaller."""
+        sizes = zip(self.spacing[1:], self.native_shape, mask.shape)
+        return tuple(mm * native / stored for mm, native, stored in sizes)
 
 
 def sample_key(case: str, slice_index: int, view: int) -> str:
@@ -70,13 +74,3 @@ def _npy(array: np.ndarray) -> bytes:
 def payload_offset(npy: bytes) -> int:
     """Where the numbers begin in an encoded npy file."""
     return 10 + int.from_bytes(npy[8:10], "little")
-
-
-def decode_record(text: bytes, source: str) -> SampleRecord:
-    try:
-        fields = json.loads(text)
-        fields["transform"] = tuple(tuple(row) for row in fields["transform"])
-        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return SampleRecord(**{**fields, **lists})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ShardError(f"{source}: not a sample's record: {error}") from error

@@ -15,10 +15,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from kitsam.config import CacheConfig
-from kitsam.errors import KitsamError, OptionError, ShardError
-from kitsam.files import cache_folder, sha256_of
+from kitsam.shards.config import CacheConfig
 from kitsam.shards.fetch import fetch, is_address
+from kitsam.system.errors import KitsamError, OptionError, ShardError
+from kitsam.system.files import cache_folder, sha256_of
 
 GIB = 2**30
 

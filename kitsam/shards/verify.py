@@ -8,14 +8,14 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kitsam.config import ShardsConfig, Storage
-from kitsam.console import progress, say
-from kitsam.errors import KitsamError, OptionError
-from kitsam.files import sha256_of
+from kitsam.shards.config import ShardsConfig, Storage
 from kitsam.shards.fetch import is_address
+from kitsam.shards.index import ShardIndex, read_index
 from kitsam.shards.manifest import ShardEntry, read_manifest
 from kitsam.shards.sample import NPY_HEADER, member_suffixes
-from kitsam.shards.writer import ShardIndex, read_index
+from kitsam.system.console import progress, say
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.files import sha256_of
 
 THREADS = 4  # hashing releases the interpreter
 
@@ -28,7 +28,9 @@ def run(config: ShardsConfig) -> int:
     entries = (*manifest.train, *manifest.val)
     with ThreadPoolExecutor(THREADS) as threads, progress("Verifying", len(entries), "shards") as tick:
         faults = []
-        for entry, fault in zip(entries, threads.map(lambda entry: find_fault(folder, entry, manifest.embedding["dtype"]), entries)):
+        for entry, fault in zip(
+            entries, threads.map(lambda entry: find_fault(folder, entry, manifest.embedding["dtype"]), entries)
+        ):
             faults += [fault] if fault else []
             tick(1, entry.name)
     known = {entry.name for entry in entries}

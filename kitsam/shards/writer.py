@@ -8,49 +8,16 @@ and the order of members are fixed, so that the same samples give the same bytes
 import hashlib
 import tarfile
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
-from kitsam.config import Storage
-from kitsam.errors import ShardError
-from kitsam.files import complete_or_absent, read_json, write_json
-from kitsam.shards.sample import (
-    EMBEDDING,
-    MASK,
-    RECORD,
-    SCALE,
-    SampleRecord,
-    encode_members,
-    payload_offset,
-)
-
-
-@dataclass(frozen=True)
-class SampleEntry:
-    """A sample in a shard's index."""
-
-    key: str
-    case: str
-    slice: int
-    view: int
-    pixels: tuple[int, int, int, int]  # background, kidney, tumor, cyst
-    embedding: int  # offset of the embedding's numbers in the tar, bytes
-    record: tuple[int, int]  # offset and size of KEY.json
-    mask: tuple[int, int]  # offset and size of KEY.mask.png
-    scale: int | None = None  # offset of the channels' scales, where the numbers are int8
-
-
-@dataclass(frozen=True)
-class ShardIndex:
-    """A shard's sidecar."""
-
-    sha256: str
-    bytes: int
-    unit: dict[str, Any]  # what was embedded together with it: see embedding.py
-    samples: tuple[SampleEntry, ...]
+from kitsam.shards.config import Storage
+from kitsam.shards.index import SampleEntry, ShardIndex, UnitRecord
+from kitsam.shards.sample import EMBEDDING, MASK, RECORD, SCALE, SampleRecord, encode_members, payload_offset
+from kitsam.system.errors import ShardError
+from kitsam.system.files import complete_or_absent
 
 
 @final
@@ -109,27 +76,6 @@ class ShardWriter(AbstractContextManager):
             self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._opened.__exit__(kind, error, traceback)
 
-    def index(self, unit: dict[str, Any]) -> ShardIndex:
+    def index(self, unit: UnitRecord) -> ShardIndex:
         """What the sidecar holds, once the block has ended."""
         return ShardIndex(self._digest.hexdigest(), self._size, unit, tuple(self._samples))
-
-
-def index_path(shard: Path) -> Path:
-    return shard.with_suffix(".json")
-
-
-def write_index(shard: Path, index: ShardIndex) -> None:
-    write_json(index_path(shard), asdict(index))
-
-
-def read_index(shard: Path) -> ShardIndex:
-    path = index_path(shard)
-    fields = read_json(path)
-    try:
-        samples = tuple(
-            SampleEntry(**{name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()})
-            for entry in fields.pop("samples")
-        )
-        return ShardIndex(**fields, samples=samples)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ShardError(f"{path}: not the index of a shard: {error}") from error

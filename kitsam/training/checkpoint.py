@@ -1,33 +1,31 @@
 """A run's folder: what is saved in it, and how a run goes on from it.
 
-`config.yaml` and `shard_set.json` say what is trained on what; another configuration in the same folder is refused.
+`decoding/runs.py` names the files that others use; another configuration in the same folder is refused.
 `checkpoints/step-NNNNNN/` holds what Accelerate saves (weights, optimizer) and `state.json`; it is written under a
-temporary name and renamed by the main process when all processes are done. `decoder.safetensors` is the best decoder so far.
+temporary name and renamed by the main process when all processes are done.
 """
 
 import errno
-import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from kitsam.config import PromptConfig, Target, TrainConfig
-from kitsam.errors import KitsamError, OptionError
-from kitsam.files import read_json, write_json, write_text
-from kitsam.sam.decoder import BoxDecoder, decoder_from
+from kitsam.decoding.runs import CONFIG, DECODER, SHARD_SET, ShardSetRecord
+from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import Manifest
-from kitsam.tensors import read_tensors, write_tensors
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.files import write_json, write_text
+from kitsam.system.options import as_plain, fixed_options
+from kitsam.system.records import read_record
+from kitsam.system.tensors import write_tensors
+from kitsam.training.config import TrainConfig
 
-CONFIG, SHARD_SET, DECODER, CHECKPOINTS, STATE = "config.yaml", "shard_set.json", "decoder.safetensors", "checkpoints", "state.json"
-# Options that may change from one start of a run to the next: where things lie and what is printed.
-FREE_TO_CHANGE = {"shards", "out", "device", "log_every", "keep_checkpoints", "checkpoint_every", "cache", "workers", "accumulate", "compile", "wandb", "step_timeout"}
-
+CHECKPOINTS, STATE = "checkpoints", "state.json"
 SMALLEST_FREE = 1 << 20  # bytes; a disk with less is full
 
 
@@ -42,23 +40,6 @@ class Progress:
     finished: bool = False
 
 
-@dataclass(frozen=True)
-class TrainedDecoder:
-    """A finished or running run's best decoder and what must be known to use it."""
-
-    target: Target
-    decoder: BoxDecoder
-    prompt: PromptConfig
-    signature: dict[str, Any]
-    path: Path
-    grid: int
-
-
-def as_plain(value: Any) -> Any:
-    """A dataclass as YAML writes it."""
-    return json.loads(json.dumps(asdict(value), default=str))
-
-
 def open_run(config: TrainConfig, manifest: Manifest) -> None:
     """Make the run's folder, or check that the run in it is the same one.
 
@@ -68,13 +49,15 @@ def open_run(config: TrainConfig, manifest: Manifest) -> None:
     path = config.out / CONFIG
     if path.exists():
         earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for name, value in wanted.items():
-            if name not in FREE_TO_CHANGE and earlier.get(name) != value:
-                raise OptionError(f"--{name}: {config.out} holds a run with {earlier.get(name)}, not {value}: choose another --out")
-        if read_json(config.out / SHARD_SET)["signature"] != manifest.signature:
+        for name in fixed_options(config):
+            if earlier.get(name) != wanted[name]:
+                raise OptionError(
+                    f"--{name}: {config.out} holds a run with {earlier.get(name)}, not {wanted[name]}: choose another --out"
+                )
+        if read_record(config.out / SHARD_SET, ShardSetRecord).signature != manifest.signature:
             raise OptionError(f"--shards: {config.out} holds a run on a shard set of another encoder or input")
     else:
-        write_json(config.out / SHARD_SET, {"signature": manifest.signature, "grid": manifest.grid})
+        write_json(config.out / SHARD_SET, asdict(ShardSetRecord(manifest.signature, manifest.grid)))
     write_text(path, yaml.safe_dump(wanted, sort_keys=False))
 
 
@@ -116,29 +99,8 @@ def load_last_checkpoint(accelerator: Accelerator, out: Path) -> Progress:
     if not saved:
         return Progress()
     accelerator.load_state(str(saved[-1]))
-    return Progress(**read_json(saved[-1] / STATE))
+    return read_record(saved[-1] / STATE, Progress)
 
 
 def save_decoder(out: Path, decoder: BoxDecoder) -> None:
     write_tensors(out / DECODER, decoder.state_dict())
-
-
-def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
-    """Raises `OptionError` naming the option when `run` is no run of that target or has no decoder yet."""
-    option = option or target
-    if not (run / CONFIG).is_file() or not (run / SHARD_SET).is_file():
-        raise OptionError(f"--{option}: no run in {run}: no {CONFIG}")
-    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    if config["target"] != target:
-        raise OptionError(f"--{option}: {run} is a run of the {config['target']} decoder")
-    path = run / DECODER
-    if not path.is_file():
-        raise OptionError(f"--{option}: {run} has no {DECODER} yet: the run was never validated")
-    shard_set = read_json(run / SHARD_SET)
-    decoder = decoder_from(read_tensors(path), shard_set["grid"], str(path)).eval()
-    return TrainedDecoder(target, decoder, prompt_from(config["prompt"]), shard_set["signature"], path, shard_set["grid"])
-
-
-def prompt_from(settings: dict[str, Any]) -> PromptConfig:
-    known = {field.name for field in fields(PromptConfig)}
-    return PromptConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items() if name in known})

@@ -16,16 +16,17 @@ from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
 from torch import Tensor
 
-from kitsam.config import TrainConfig
-from kitsam.errors import KitsamError
-from kitsam.files import write_json, write_text
+from kitsam.decoding.runs import METRICS
+from kitsam.shards.order import SampleOrder
 from kitsam.shards.reader import ShardSet
-from kitsam.shards.stream import SampleOrder
-from kitsam.training.checkpoint import as_plain
-from kitsam.training.examples import Examples
+from kitsam.system.errors import KitsamError
+from kitsam.system.files import write_json, write_text
+from kitsam.system.options import as_plain
+from kitsam.training.config import TrainConfig
+from kitsam.training.questions import Questions
 from kitsam.training.schedule import learning_rate
 
-METRICS, NONFINITE, WANDB_RUN = "metrics.jsonl", "nonfinite.json", "wandb_run.txt"
+NONFINITE, WANDB_RUN = "nonfinite.json", "wandb_run.txt"
 
 
 def start_log(accelerator: Accelerator, config: TrainConfig, step: int) -> None:
@@ -48,7 +49,9 @@ def _started_wandb(config: TrainConfig) -> WandBTracker:
     name = config.out / WANDB_RUN
     if not name.exists():
         write_text(name, uuid4().hex)
-    tracker = WandBTracker("kitsam", id=name.read_text(), resume="allow", name=config.out.name, dir=config.out, config=as_plain(config))
+    tracker = WandBTracker(
+        "kitsam", id=name.read_text(), resume="allow", name=config.out.name, dir=config.out, config=as_plain(config)
+    )
     try:
         tracker.start()
     except Error as error:
@@ -74,7 +77,7 @@ class Log:
         self.waited = 0.0  # seconds for batches
         self.note = ""
 
-    def timing(self, made: Iterator[Examples]) -> Iterator[Examples]:
+    def timing(self, made: Iterator[Questions]) -> Iterator[Questions]:
         """Hand the batches on, noting how long they keep this process waiting."""
         asked = time.monotonic()
         for batch in made:

@@ -15,36 +15,19 @@ from datetime import timedelta
 import torch
 from accelerate import Accelerator
 
-from kitsam.compiling import compile_where_it_pays
-from kitsam.config import TrainConfig
-from kitsam.console import progress, say
-from kitsam.kits.strata import negative_ratio
-from kitsam.processes import (
-    UNEVEN,
-    answer_within,
-    losing_no_process,
-    unevenly,
-)
+from kitsam.ct.strata import negative_ratio, strata_for
+from kitsam.decoding.ask import TargetDecoder
+from kitsam.decoding.runs import DECODER
+from kitsam.shards.order import SampleOrder
 from kitsam.shards.reader import ShardSet
-from kitsam.shards.stream import SampleOrder
-from kitsam.training.checkpoint import (
-    DECODER,
-    Progress,
-    load_last_checkpoint,
-    open_run,
-    save_checkpoint,
-    save_decoder,
-)
-from kitsam.training.examples import strata_for
+from kitsam.system.compiling import compile_where_it_pays
+from kitsam.system.console import progress, say
+from kitsam.system.processes import START_LIMIT, collective_timeout, report_lost_peer, set_collective_timeout
+from kitsam.training.checkpoint import Progress, load_last_checkpoint, open_run, save_checkpoint, save_decoder
+from kitsam.training.config import TrainConfig
 from kitsam.training.log import Log, start_log
 from kitsam.training.pictures import validation_pictures
-from kitsam.training.setup import (
-    check_options,
-    examples_of_steps,
-    initial_decoder,
-    make_accelerator,
-    prepare,
-)
+from kitsam.training.setup import initial_decoder, make_accelerator, prepare, questions_of_steps
 from kitsam.training.step import train_step, trial_step
 from kitsam.training.validation import validate
 
@@ -53,14 +36,13 @@ SLOWER_VALIDATION, LEAST_VALIDATION = 4, timedelta(minutes=5)
 
 
 def run(config: TrainConfig) -> int:
-    with losing_no_process():
+    with report_lost_peer():
         train(config)
     return 0
 
 
 def train(config: TrainConfig) -> bool:
     """Train to the end, or on from the last checkpoint. Returns whether a signal stopped it before."""
-    check_options(config)
     accelerator = make_accelerator(config)
     shards = ShardSet(config.shards, config.cache)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
@@ -71,10 +53,14 @@ def train(config: TrainConfig) -> bool:
     model, optimizer = prepare(accelerator, decoder, config)
     state = load_last_checkpoint(accelerator, config.out)
     if state.finished:
-        say(f"The run is finished: step {state.step}, best Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}")
+        say(
+            f"The run is finished: step {state.step}, best Dice {state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}"
+        )
         return False
     steps = config.steps - state.step
-    compile_where_it_pays(decoder, config.compile, accelerator.device, lambda: trial_step(accelerator, decoder, config), steps)
+    compile_where_it_pays(
+        decoder, config.compile, accelerator.device, lambda: trial_step(accelerator, decoder, config), steps
+    )
     if accelerator.is_main_process:
         start_log(accelerator, config, state.step)
     _announce(config, shards, state)
@@ -89,23 +75,35 @@ def train(config: TrainConfig) -> bool:
 
 def _announce(config: TrainConfig, shards: ShardSet, state: Progress) -> None:
     ratio = negative_ratio(shards.manifest.voxels, config.target)
-    say(f"{config.target}: {ratio:.1f} negative voxels per positive one; positive pixels weigh {ratio**config.loss.balance:.2f}")
+    say(
+        f"{config.target}: {ratio:.1f} negative voxels per positive one; positive pixels weigh {ratio**config.loss.balance:.2f}"
+    )
     if state.step:
         say(f"Going on after step {state.step}")
 
 
 def _train(
-    accelerator: Accelerator, model, optimizer, shards: ShardSet, order: SampleOrder, config: TrainConfig, state: Progress
+    accelerator: Accelerator,
+    model,
+    optimizer,
+    shards: ShardSet,
+    order: SampleOrder,
+    config: TrainConfig,
+    state: Progress,
 ) -> bool:
     """Train from `state` to the end, which it keeps up to date. Returns whether a signal stopped it."""
     positive_weight = negative_ratio(shards.manifest.voxels, config.target) ** config.loss.balance
     log = Log(accelerator, config, shards, order)
-    in_step, in_validation = timedelta(seconds=config.step_timeout), UNEVEN
-    made = examples_of_steps(accelerator, shards, order, config, range(state.step, config.steps))
-    with _stop_signals() as stop, progress(f"Training {config.target}", config.steps, "steps", state.step) as tick, closing(made):
+    in_step, in_validation = timedelta(seconds=config.step_timeout), START_LIMIT
+    made = questions_of_steps(accelerator, shards, order, config, range(state.step, config.steps))
+    with (
+        _stop_signals() as stop,
+        progress(f"Training {config.target}", config.steps, "steps", state.step) as tick,
+        closing(made),
+    ):
         for step, batch in enumerate(log.timing(made), state.step):
             losses = train_step(accelerator, model, optimizer, batch, step, positive_weight, config)
-            answer_within(in_step)
+            set_collective_timeout(in_step)
             state.step = step + 1
             log.add(losses)
             last = state.step == config.steps
@@ -118,7 +116,7 @@ def _train(
                 stopped = bool(stop) and accelerator.num_processes == 1
             if validating:
                 began = time.monotonic()
-                with unevenly(in_validation, in_step):
+                with collective_timeout(in_validation, in_step):
                     _validate(accelerator, model, shards, config, state, log)
                 in_validation = max(LEAST_VALIDATION, SLOWER_VALIDATION * timedelta(seconds=time.monotonic() - began))
                 state.finished = last or (config.validation.patience > 0 and state.stale >= config.validation.patience)
@@ -133,8 +131,9 @@ def _train(
 
 def _validate(accelerator, model, shards: ShardSet, config: TrainConfig, state: Progress, log: Log) -> None:
     decoder = accelerator.unwrap_model(model)
+    target_decoder = TargetDecoder(decoder, config.prompt)
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    result = validate(decoder, shards, config.target, config.prompt, accelerator.device, rank, ranks)
+    result = validate(target_decoder, shards, config.target, accelerator.device, rank, ranks)
     score = getattr(result, config.validation.select)
     if score > state.best_dice:
         state.best_dice, state.best_step, state.stale = score, state.step, 0
@@ -143,7 +142,7 @@ def _validate(accelerator, model, shards: ShardSet, config: TrainConfig, state: 
     else:
         state.stale += 1
     if accelerator.is_main_process:
-        log.show(validation_pictures(decoder, shards, config.target, config.prompt, accelerator.device), state.step)
+        log.show(validation_pictures(target_decoder, shards, config.target, accelerator.device), state.step)
     log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
     log.note = f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
 

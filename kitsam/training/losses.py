@@ -29,7 +29,9 @@ def box_losses(logits: Tensor, targets: Tensor, region: Tensor, positive: Tensor
     logits, targets in 0..1 and region, which says how much a pixel counts: (P, L, L); positive: (P,), from `holds_class`;
     `positive_weight` weighs positive pixels in the cross-entropy.
     """
-    return BoxLosses(_dice(logits, targets, region) * positive, _cross_entropy(logits, targets, region, positive_weight))
+    return BoxLosses(
+        _dice(logits, targets, region) * positive, _cross_entropy(logits, targets, region, positive_weight)
+    )
 
 
 def _dice(logits: Tensor, targets: Tensor, region: Tensor) -> Tensor:

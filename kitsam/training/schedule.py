@@ -2,7 +2,7 @@
 
 import math
 
-from kitsam.config import OptimizerConfig
+from kitsam.training.config import OptimizerConfig
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:

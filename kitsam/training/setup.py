@@ -9,38 +9,25 @@ from accelerate.tracking import TensorBoardTracker
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
-    is_wandb_available,
 )
 
-from kitsam.config import TrainConfig
-from kitsam.embedding import INITIAL_DECODER
-from kitsam.errors import OptionError
-from kitsam.processes import UNEVEN, end_with_launcher, use_bfloat16, use_cpu
+from kitsam.decoding.runs import load_run
 from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
-from kitsam.seeds import derive
 from kitsam.shards.batches import batches
-from kitsam.shards.manifest import check_signature
+from kitsam.shards.manifest import INITIAL_DECODER, check_signature
+from kitsam.shards.order import SampleOrder
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.shards.stream import SampleOrder
-from kitsam.tensors import read_tensors
-from kitsam.training.checkpoint import load_run
-from kitsam.training.examples import Examples, make_examples
+from kitsam.system.errors import OptionError
+from kitsam.system.processes import START_LIMIT, end_with_launcher, use_bfloat16, use_cpu
+from kitsam.system.seeds import derive
+from kitsam.system.tensors import read_tensors
+from kitsam.training.config import TrainConfig
+from kitsam.training.questions import Questions, draw_questions
 
 # Every weight that trains gets a gradient in every step; all 14 MB of them go in one message; buffers never change.
 DDP = DistributedDataParallelKwargs(
     find_unused_parameters=False, bucket_cap_mb=32, gradient_as_bucket_view=True, broadcast_buffers=False
 )
-
-
-def check_options(config: TrainConfig) -> None:
-    counts = {"steps": config.steps, "batch_size": config.batch_size, "accumulate": config.accumulate}
-    for name, value in {**counts, "validation.every": config.validation.every}.items():
-        if value < 1:
-            raise OptionError(f"--{name}: must be at least 1, not {value}")
-    if config.wandb and not is_wandb_available():
-        raise OptionError("--wandb: the package wandb is not installed")
-    if config.step_timeout <= 0:
-        raise OptionError(f"--step_timeout: must be above 0 seconds, not {config.step_timeout}")
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -51,10 +38,12 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         cpu=cpu,
         mixed_precision="bf16" if bfloat16 else "no",
         log_with=TensorBoardTracker("tensorboard", config.out),
-        kwargs_handlers=[DDP, InitProcessGroupKwargs(timeout=UNEVEN)],
+        kwargs_handlers=[DDP, InitProcessGroupKwargs(timeout=START_LIMIT)],
     )
     if config.batch_size % accelerator.num_processes:
-        raise OptionError(f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes")
+        raise OptionError(
+            f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes"
+        )
     return accelerator
 
 
@@ -76,29 +65,31 @@ def prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig):
     """The decoder as the processes train it, and its optimizer."""
     trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     options = config.optimizer
-    optimizer = torch.optim.AdamW(trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay, fused=True
+    )
     with warnings.catch_warnings():
         # What takes its place is neither in accelerate nor in all versions of torch that are supported.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         return accelerator.prepare(decoder, optimizer)
 
 
-def examples_of_steps(
+def questions_of_steps(
     accelerator: Accelerator, shards: ShardSet, order: SampleOrder, config: TrainConfig, steps: range
-) -> Iterator[Examples]:
+) -> Iterator[Questions]:
     """This process's share of each step's batch, made ahead by threads."""
 
-    def examples(step: int, samples: Samples) -> Examples:
-        made = make_examples(
+    def draw(step: int, samples: Samples) -> Questions:
+        questions = draw_questions(
             samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
         )
-        return made.pinned() if accelerator.device.type == "cuda" else made
+        return questions.pinned() if accelerator.device.type == "cuda" else questions
 
     return batches(
         shards,
         order,
         steps,
-        examples,
+        draw,
         rank=accelerator.process_index,
         ranks=accelerator.num_processes,
         workers=config.workers,

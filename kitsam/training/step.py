@@ -10,22 +10,25 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from kitsam.config import TrainConfig
+from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import BoxDecoder
-from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
+from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.shards.storage import restore
-from kitsam.training.examples import Examples
+from kitsam.training.config import TrainConfig
 from kitsam.training.losses import box_losses
+from kitsam.training.questions import Questions
 from kitsam.training.schedule import learning_rate
 
 
 def train_step(
-    accelerator: Accelerator, model, optimizer, batch: Examples, step: int, positive_weight: float, config: TrainConfig
+    accelerator: Accelerator, model, optimizer, batch: Questions, step: int, positive_weight: float, config: TrainConfig
 ) -> Tensor:
     """`batch`: this process's share, on the CPU. Returns its share of the loss, the Dice loss and the cross-entropy: (3,)."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optimizer)
-    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()]).to(accelerator.device, non_blocking=True)
+    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()]).to(
+        accelerator.device, non_blocking=True
+    )
     counts = accelerator.reduce(counts, "sum").clamp(min=1)
     parts = batch.split(config.accumulate)
     losses = torch.zeros(3, device=accelerator.device)
@@ -44,7 +47,9 @@ def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfi
     """The device's share of a step, on blank slices, for measuring it; nothing is changed."""
     device = accelerator.device
     slices = config.batch_size // accelerator.num_processes
-    embeddings = torch.zeros(-(-slices // config.accumulate), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device)
+    embeddings = torch.zeros(
+        -(-slices // config.accumulate), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device
+    )
     rows = torch.arange(len(embeddings), device=device).repeat(2)  # two kidneys on each
     boxes = torch.tensor([[0.0, 0.0, PATCH, PATCH]], device=device).expand(len(rows), -1)
     for _ in range(config.accumulate):
@@ -53,7 +58,9 @@ def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfi
         torch.autograd.grad(logits.sum(), [parameter for parameter in decoder.parameters() if parameter.requires_grad])
 
 
-def _part_losses(accelerator: Accelerator, model, part: Examples, counts: Tensor, positive_weight: float, config: TrainConfig) -> Tensor:
+def _part_losses(
+    accelerator: Accelerator, model, part: Questions, counts: Tensor, positive_weight: float, config: TrainConfig
+) -> Tensor:
     with accelerator.autocast():
         logits = model(restore(part.stored, part.scales), part.slice_of_box, part.boxes)
     dice, cross_entropy = box_losses(logits, part.targets, part.region, part.positive, positive_weight)

@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from kitsam.config import PromptConfig, Target
-from kitsam.processes import deal
-from kitsam.sam.decoder import BoxDecoder
-from kitsam.sam.masks import slice_probabilities
-from kitsam.sam.prompts import clip, enlarge, find_instances, roi_box
+from kitsam.ct.labels import Target, target_mask
+from kitsam.decoding.ask import TargetDecoder, ask, kidney_boxes, roi_boxes
 from kitsam.shards.manifest import ShardEntry
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.training.examples import pixel_size, target_mask
+from kitsam.system.processes import deal
 
 SLICES_AT_ONCE = 16
 
@@ -42,42 +39,46 @@ class ValidationDice(NamedTuple):
 
 
 def validate(
-    decoder: BoxDecoder, shards: ShardSet, target: Target, config: PromptConfig, device: torch.device, rank: int, ranks: int
+    target_decoder: TargetDecoder, shards: ShardSet, target: Target, device: torch.device, rank: int, ranks: int
 ) -> ValidationDice:
+    """Dice of the decoder over all validation cases, of which this process takes its share."""
     cases = shards.manifest.val
     mine = deal([case.samples for case in cases], ranks)[rank]
-    decoder.eval()
-    overlaps = [_case_overlap(decoder, shards, cases[index], target, config, device) for index in mine]
-    decoder.train()
+    target_decoder.decoder.eval()
+    overlaps = [_case_overlap(target_decoder, shards, cases[index], target, device) for index in mine]
+    target_decoder.decoder.train()
     overlaps = sorted(map(tuple, gather_object(overlaps) if ranks > 1 else overlaps))
     everything = Overlap("all", *np.sum([counts for _, *counts in overlaps], axis=0).tolist())
     return ValidationDice(float(np.mean([Overlap(*overlap).dice for overlap in overlaps])), everything.dice)
 
 
-def _case_overlap(decoder, shards: ShardSet, case: ShardEntry, target: Target, config: PromptConfig, device) -> Overlap:
+def _case_overlap(
+    target_decoder: TargetDecoder, shards: ShardSet, case: ShardEntry, target: Target, device: torch.device
+) -> Overlap:
     counts = np.zeros(3, int)
     for first in range(0, case.samples, SLICES_AT_ONCE):
         samples = shards.validation_slices(case, first, SLICES_AT_ONCE)
         mask = np.stack(samples.masks)
         truth = target_mask(mask, target)
-        predicted = predict_slices(decoder, samples, mask, target, config, device)
+        predicted = predict_slices(target_decoder, samples, mask, target, device)
         counts += [(truth & predicted).sum(), truth.sum(), predicted.sum()]
     return Overlap(samples.records[0].case, *counts.tolist())
 
 
-def predict_slices(decoder, samples: Samples, mask: np.ndarray, target: Target, config: PromptConfig, device) -> np.ndarray:
-    """(B, h, w) bool."""
+def predict_slices(
+    target_decoder: TargetDecoder,
+    samples: Samples,
+    mask: np.ndarray,  # (B, h, w) uint8 labels of the samples
+    target: Target,
+    device: torch.device,
+) -> np.ndarray:
+    """(B, h, w) bool: where the decoder sees its target; a lesion decoder is asked inside the true ROI."""
     size = mask.shape[1:]
     if target == "roi":
-        slices = np.arange(len(mask))
-        boxes = np.tile(roi_box(config, *size), (len(mask), 1))
+        boxes = roi_boxes(target_decoder.prompt, len(mask), size)
     else:
-        instances = find_instances(mask > 0, pixel_size(samples.records[0], mask[0]), config)
-        slices, boxes = instances.slices, clip(enlarge(instances.boxes, config.margin), *size)
-    if not len(boxes):
+        boxes = kidney_boxes(mask > 0, samples.records[0].pixel_of(mask[0]), target_decoder.prompt)
+    if not len(boxes.slices):
         return np.zeros(mask.shape, bool)
-    probabilities = slice_probabilities(
-        decoder, samples.embeddings(device), torch.from_numpy(slices).to(device), torch.from_numpy(boxes).to(device), size
-    )
-    answer = (probabilities > 0.5).cpu().numpy()
+    answer = (ask(target_decoder.decoder, samples.embeddings(device), boxes, size) > 0.5).cpu().numpy()
     return answer if target == "roi" else answer & (mask > 0)

@@ -8,25 +8,24 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kitsam.bench import decoder, encoder, measure, processes, shards
+from kitsam.bench.config import BenchDecoderConfig, BenchProcessesConfig, BenchShardsConfig
 from kitsam.bench.shards import make_set
-from kitsam.config import (
-    BenchDecoderConfig,
-    BenchProcessesConfig,
-    BenchShardsConfig,
-    ShardsConfig,
-)
-from kitsam.errors import OptionError
 from kitsam.sam import vit as vit_module
-from kitsam.sam.encoder import SAM_INPUT, Encoder
+from kitsam.sam.config import SAM_INPUT
+from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
 from kitsam.shards import verify
+from kitsam.shards.config import ShardsConfig
+from kitsam.system.errors import OptionError
 
 
 def test_shards_are_read_three_ways(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shards, "STOCK_WORKERS", (0, 1))
     monkeypatch.setattr(shards, "SHARD_COUNTS", (5,))
     figures = tmp_path / "figures.json"
-    config = BenchShardsConfig(samples=40, grid=4, samples_per_shard=8, batch_size=8, seconds=0.1, work=tmp_path, json=figures)
+    config = BenchShardsConfig(
+        samples=40, grid=4, samples_per_shard=8, batch_size=8, seconds=0.1, work=tmp_path, json=figures
+    )
     assert shards.run(config) == 0
     written = json.loads(figures.read_text())
     readers = written["throughput"]["readers"]
@@ -69,10 +68,19 @@ def test_the_flops_of_an_image_are_counted_as_torch_counts_them(monkeypatch):
 
 
 def test_it_is_said_from_when_on_compiling_pays():
-    found = {"kitsam, fp32": {"s": 3.0, "first_seconds": 5.0}, "kitsam, fp32, compiled": {"s": 2.0, "first_seconds": 64.0}}
-    assert measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps") == "Compiling takes 60 s and pays from 60 steps"
+    found = {
+        "kitsam, fp32": {"s": 3.0, "first_seconds": 5.0},
+        "kitsam, fp32, compiled": {"s": 2.0, "first_seconds": 64.0},
+    }
+    assert (
+        measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps")
+        == "Compiling takes 60 s and pays from 60 steps"
+    )
     found["kitsam, fp32"] = {"s": 2.0, "first_seconds": 4.0}
-    assert measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps") == "Compiling takes 60 s and saves nothing"
+    assert (
+        measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps")
+        == "Compiling takes 60 s and saves nothing"
+    )
 
 
 def hold(size: int) -> int:

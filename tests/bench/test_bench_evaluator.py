@@ -7,7 +7,7 @@ import pytest
 
 from kitsam.bench import evaluator
 from kitsam.cli import main
-from kitsam.kits.case import CYST, KIDNEY, TUMOR
+from kitsam.ct.labels import CYST, KIDNEY, TUMOR
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def test_both_ways_agree_and_the_figures_are_kept(labels, tmp_path, capsys):
     assert (figures["benchmark"], figures["processes"], figures["cases"]) == ("evaluator", 1, 2)
     for kind in ("rendered", "corners"):
         assert figures[kind]["largest_difference"] < 1e-6
-        assert figures[kind]["ratio"] == pytest.approx(figures[kind]["official_seconds"] / figures[kind]["kitsam_seconds"])
+        assert figures[kind]["ratio"] == pytest.approx(
+            figures[kind]["official_seconds"] / figures[kind]["kitsam_seconds"]
+        )
         assert figures[kind]["kitsam_peak_bytes"] > 1 << 20
     assert "ratio" in capsys.readouterr().out
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["figures.json", "labels"]
@@ -38,7 +40,9 @@ def test_a_rendered_prediction_is_neither_right_nor_far_off():
     truth = np.zeros((40, 64, 64), np.uint8)
     truth[2:38, 20:44, 20:44], truth[10:30, 24:36, 24:36], truth[2:6, 24:40, 24:40] = KIDNEY, TUMOR, TUMOR
     prediction = evaluator.rendered_prediction(truth, 0)
-    kidney = 2 * np.count_nonzero((truth > 0) & (prediction > 0)) / (np.count_nonzero(truth) + np.count_nonzero(prediction))
+    kidney = (
+        2 * np.count_nonzero((truth > 0) & (prediction > 0)) / (np.count_nonzero(truth) + np.count_nonzero(prediction))
+    )
     assert 0.7 < kidney < 1 and (prediction == TUMOR).any()
     assert not (prediction[:8] > KIDNEY).any()
 

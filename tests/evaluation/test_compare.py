@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kitsam.config import ScoreConfig
-from kitsam.errors import KitsamError, OptionError
 from kitsam.evaluation import score
 from kitsam.evaluation.compare import compare, paired_difference
+from kitsam.evaluation.config import ScoreConfig
 from kitsam.evaluation.summary import RESULT_LABELS
+from kitsam.system.errors import KitsamError, OptionError
 
 SEEDS, CASES = 100, 30
 

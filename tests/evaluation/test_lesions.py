@@ -86,7 +86,9 @@ def test_size_is_the_diameter_of_a_ball_of_the_volume(diameter_cm, name):
 
 def test_lesions_of_all_cases_add_up(variants):
     spacing = (3.0, 0.75, 0.8)
-    cases = {name: score_case(variants["same"], variants[name], spacing) for name in ("same", "no tumor", "tumor as cyst")}
+    cases = {
+        name: score_case(variants["same"], variants[name], spacing) for name in ("same", "no tumor", "tumor as cyst")
+    }
     found = detections(cases)
     assert (sum(found["tumors"].found), sum(found["tumors"].missed)) == (1, 2)
     assert found["tumors"].sensitivity == pytest.approx(1 / 3)

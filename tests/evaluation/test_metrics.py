@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from kitsam import __version__
-from kitsam.errors import KitsamError
 from kitsam.evaluation.metrics import COLUMNS, missing_prediction, score_case
 from kitsam.evaluation.results import read_metrics, write_metrics
 from kitsam.evaluation.summary import PAPER, averages, results_table, summarize
+from kitsam.system.errors import KitsamError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
 

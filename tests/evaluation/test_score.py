@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from kitsam.config import ScoreConfig
-from kitsam.errors import KitsamError, OptionError
 from kitsam.evaluation import score
 from kitsam.evaluation.case_files import score_files
+from kitsam.evaluation.config import ScoreConfig
 from kitsam.evaluation.metrics import score_case
+from kitsam.system.errors import KitsamError, OptionError
 
 SPACING = (3.0, 0.75, 0.8)
 
@@ -155,7 +155,7 @@ def test_the_number_of_processes_does_not_matter_but_must_be_one(data, predictio
         assert score.run(ScoreConfig(predictions, data, tmp_path / str(workers), workers=workers)) == 0
     first, second = ((tmp_path / str(workers) / "metrics.json").read_bytes() for workers in (1, 3))
     assert first == second
-    with pytest.raises(OptionError, match="--workers: 0"):
+    with pytest.raises(OptionError, match="--workers: must be at least 1, not 0"):
         score.run(ScoreConfig(predictions, data, tmp_path / "none", workers=0))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kitsam import bundle
-from kitsam.config import BundleConfig, CascadeConfig
+from kitsam.inference import bundle
+from kitsam.inference.config import BundleConfig, CascadeConfig
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "predict.ipynb"
 KIDNEY_COLOR = (0x2F, 0xD6, 0xB5)

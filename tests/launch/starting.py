@@ -15,7 +15,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from kitsam.training.checkpoint import as_plain, saved_checkpoints
+from kitsam.system.options import as_plain
+from kitsam.training.checkpoint import saved_checkpoints
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"

@@ -18,9 +18,9 @@ import pytest
 from starting import Started, end, files_of, finish, torchrun, train_arguments
 from tiny import embed_config, train_config, write_cases
 
-from kitsam import embedding
-from kitsam.config import ValidationConfig
+from kitsam.embedding import run as embedding
 from kitsam.training import loop
+from kitsam.training.config import ValidationConfig
 
 pytestmark = pytest.mark.slow
 CASES = 8
@@ -42,7 +42,11 @@ LATEST = {
     "train": 2.5,
     "evaluate": 0.25,
 }  # seconds from the first file to the fault; later most are finished
-DISK = {"embed": "4m", "train": "400m", "evaluate": "4m"}  # little more than the outcome takes, so that it is full at once
+DISK = {
+    "embed": "4m",
+    "train": "400m",
+    "evaluate": "4m",
+}  # little more than the outcome takes, so that it is full at once
 
 
 class World(NamedTuple):
@@ -129,7 +133,9 @@ def one_round(request, world, tmp_path):
     if fault == "disk full":
         if (
             os.geteuid()
-            or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK[stage]}", "none", disk], check=False).returncode
+            or subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={DISK[stage]}", "none", disk], check=False
+            ).returncode
         ):
             pytest.skip("needs root, to mount a small disk")
         request.addfinalizer(lambda: subprocess.run(["umount", disk], check=True))

@@ -20,7 +20,7 @@ from starting import (
 )
 from tiny import train_config
 
-from kitsam.config import ValidationConfig
+from kitsam.training.config import ValidationConfig
 
 STEPS = 16
 

@@ -19,8 +19,8 @@ from starting import (
 )
 from tiny import train_config
 
-from kitsam.config import ValidationConfig
 from kitsam.training import loop
+from kitsam.training.config import ValidationConfig
 
 SET = [
     "--encoder.name",

@@ -12,8 +12,8 @@ import pytest
 from starting import LAUNCH, Started, close, losses, steps_done, train_arguments
 from tiny import train_config
 
-from kitsam.config import ValidationConfig
 from kitsam.training import loop
+from kitsam.training.config import ValidationConfig
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2")
 STEPS = 16

@@ -11,19 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kitsam.config import ReportConfig
-from kitsam.errors import KitsamError
+from kitsam.decoding.training_log import read_log
 from kitsam.evaluation.compare import compare, write_comparison
 from kitsam.evaluation.results import write_metrics
-from kitsam.evaluation.summary import (
-    detection_cells,
-    detections,
-    figures,
-    result_rows,
-    summarize,
-)
-from kitsam.report import page
-from kitsam.report.overlay import (
+from kitsam.evaluation.summary import detection_cells, detections, figures, result_rows, summarize
+from kitsam.pictures.overlay import (
     DOTS_PER_INCH,
     OUTLINES,
     PANEL_INCHES,
@@ -32,7 +24,9 @@ from kitsam.report.overlay import (
     choose_panels,
     draw_overlay,
 )
-from kitsam.report.runs import read_log
+from kitsam.report import page
+from kitsam.report.config import ReportConfig
+from kitsam.system.errors import KitsamError
 
 SPACING = (4.0, 1.5, 1.5)
 COLORS = {name: tuple(int(color[at : at + 2], 16) for at in (1, 3, 5)) for _, name, color in OUTLINES}

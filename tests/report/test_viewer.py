@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from kitsam.config import ReportConfig
-from kitsam.kits.case import Case
+from kitsam.ct.case import Case
 from kitsam.report import page
+from kitsam.report.config import ReportConfig
 from kitsam.report.viewer import MOST_FRAMES, outline_path, viewer
 
 SPACING = (4.0, 1.5, 1.5)

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from kitsam.errors import KitsamError
+from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import decoder_from, random_decoder
-from kitsam.sam.encoder import EMBEDDING_CHANNELS, PATCH
+from kitsam.sam.encoder import EMBEDDING_CHANNELS
+from kitsam.system.errors import KitsamError
 
 GRID = 4
 

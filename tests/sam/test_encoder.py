@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from kitsam.config import EncoderConfig, InputConfig
-from kitsam.errors import KitsamError, OptionError
-from kitsam.files import sha256_of
-from kitsam.kits.case import find_cases, read_case
+from kitsam.ct.case import find_cases, read_case
+from kitsam.ct.config import InputConfig
+from kitsam.ct.views import View, resize_pixels
+from kitsam.ct.window import to_channels
+from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import build_encoder
-from kitsam.sam.input import View, resize_pixels, to_channels
 from kitsam.sam.upstream import sam_model_registry
 from kitsam.sam.weights import read_checkpoint
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.files import sha256_of
 
 REAL_SLICES = Path(__file__).parents[3] / "shared" / "data" / "kits_slices"
 

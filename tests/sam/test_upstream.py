@@ -50,7 +50,7 @@ def test_a_torchvision_that_declares_its_operators_keeps_its_own(tmp_path):
 def test_a_torchvision_that_cannot_be_imported_is_one_line_about_the_pair(tmp_path):
     broken = {"torchvision/__init__.py": "raise RuntimeError('operator torchvision::roi_pool does not exist\\nmore')\n"}
     code = (
-        "from kitsam.errors import KitsamError\n"
+        "from kitsam.system.errors import KitsamError\n"
         "try:\n    import kitsam.sam.upstream\nexcept KitsamError as error:\n    print(error)\n"
     )
     result = _python(code, _write(tmp_path, broken))

@@ -2,12 +2,7 @@ import pytest
 import torch
 
 from kitsam.sam import attention
-from kitsam.sam.attention import (
-    _adding,
-    attend_by_rows,
-    attend_in_windows,
-    relative_terms,
-)
+from kitsam.sam.attention import _adding, attend_by_rows, attend_in_windows, relative_terms
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
 

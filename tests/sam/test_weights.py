@@ -12,16 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kitsam.config import WeightsConfig
-from kitsam.errors import KitsamError, OptionError
 from kitsam.sam import weights
-from kitsam.sam.weights import (
-    CHECKPOINTS,
-    Checkpoint,
-    checkpoint_path,
-    read_checkpoint,
-    run,
-)
+from kitsam.sam.config import WeightsConfig
+from kitsam.sam.weights import CHECKPOINTS, Checkpoint, checkpoint_path, read_checkpoint, run
+from kitsam.system.errors import KitsamError, OptionError
 
 CONTENT = bytes(range(256)) * 4000  # a megabyte: more than one block
 PUBLISHED = hashlib.sha256(CONTENT).hexdigest()

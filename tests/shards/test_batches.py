@@ -3,14 +3,14 @@ import pytest
 import torch
 from tiny import embed_config
 
-from kitsam import embedding
-from kitsam.config import PromptConfig
-from kitsam.errors import ShardError
-from kitsam.kits.strata import STRATA
+from kitsam.ct.strata import STRATA
+from kitsam.decoding.config import PromptConfig
+from kitsam.embedding import run as embedding
 from kitsam.shards.batches import batches
 from kitsam.shards.manifest import read_manifest
 from kitsam.shards.reader import ShardSet
-from kitsam.training.examples import make_examples
+from kitsam.system.errors import ShardError
+from kitsam.training.questions import draw_questions
 
 GLOBAL_BATCH = 120  # divides by 1, 2, 3, 5 and 8
 
@@ -24,8 +24,12 @@ def drawn(shards: ShardSet, ranks: int, workers: int, steps: range) -> list[list
     """Keys of each global batch, put together again from what the ranks read."""
     order = lambda: shards.order({"kidney": 1, "background": 96, "tumor": 2}, GLOBAL_BATCH, 0, STRATA)
     keys = lambda step, samples: [record.key for record in samples.records]
-    parts = [list(batches(shards, order(), steps, keys, rank=rank, ranks=ranks, workers=workers)) for rank in range(ranks)]
-    return [[part[i // ranks] for i in range(GLOBAL_BATCH) for part in [parts[i % ranks][n]]] for n in range(len(steps))]
+    parts = [
+        list(batches(shards, order(), steps, keys, rank=rank, ranks=ranks, workers=workers)) for rank in range(ranks)
+    ]
+    return [
+        [part[i // ranks] for i in range(GLOBAL_BATCH) for part in [parts[i % ranks][n]]] for n in range(len(steps))
+    ]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 8])
@@ -67,9 +71,11 @@ def test_an_error_of_a_reading_thread_is_raised_and_ends_the_stream(small):
 
 def test_prompts_repeat_when_a_run_goes_on(small):
     order = lambda: small.order("natural", 8, 0, STRATA)
-    prepare = lambda step, samples: make_examples(samples, "tumor", PromptConfig(), 0, step, 0.2)
+    prepare = lambda step, samples: draw_questions(samples, "tumor", PromptConfig(), 0, step, 0.2)
     through = [(made.boxes.clone(), made.stored.clone()) for made in batches(small, order(), range(6), prepare)]
-    again = [(made.boxes.clone(), made.stored.clone()) for made in batches(small, order(), range(4, 6), prepare, workers=1)]
+    again = [
+        (made.boxes.clone(), made.stored.clone()) for made in batches(small, order(), range(4, 6), prepare, workers=1)
+    ]
     assert all(torch.equal(a, b) for one, other in zip(through[4:], again) for a, b in zip(one, other))
 
 
@@ -82,7 +88,10 @@ def halved(data, tmp_path_factory) -> ShardSet:
 
 
 def test_int8_holds_the_same_slices_in_half_the_bytes(small, halved):
-    steps = [list(batches(s, s.order("natural", 8, 0, STRATA), range(3), lambda step, samples: samples, workers=0)) for s in (small, halved)]
+    steps = [
+        list(batches(s, s.order("natural", 8, 0, STRATA), range(3), lambda step, samples: samples, workers=0))
+        for s in (small, halved)
+    ]
     for whole, half in zip(*steps):
         assert [record.key for record in whole.records] == [record.key for record in half.records]
     addresses = small.order("natural", 8, 0, STRATA).batch(0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny import embed_config
 
-from kitsam.kits.strata import STRATA
+from kitsam.ct.strata import STRATA
 from kitsam.shards.reader import ShardSet
 
 
@@ -35,7 +35,7 @@ def read_set(folder, name):
 def folder(request, shards, data, tmp_path_factory):
     if request.param == "float16":
         return shards
-    from kitsam import embedding
+    from kitsam.embedding import run as embedding
 
     out = tmp_path_factory.mktemp("format") / "set"
     assert embedding.run(embed_config(data, out, storage=request.param)) == 0
@@ -62,7 +62,9 @@ def test_members_come_in_the_stated_order_with_the_numbers_where_stated(folder):
         index = json.loads(path.with_suffix(".json").read_text())["samples"]
         with tarfile.open(path) as tar:
             members = tar.getmembers()
-            assert [member.name for member in members] == [f"{sample['key']}.{suffix}" for sample in index for suffix in suffixes]
+            assert [member.name for member in members] == [
+                f"{sample['key']}.{suffix}" for sample in index for suffix in suffixes
+            ]
             for sample, member in zip(index, members[:: len(suffixes)]):
                 assert member.offset_data + 128 == sample["embedding"]
                 stored = np.load(io.BytesIO(tar.extractfile(member).read()), allow_pickle=False)

@@ -10,12 +10,12 @@ import torch
 from shards.serving import serve
 from tiny import train_config
 
-from kitsam.config import CacheConfig
-from kitsam.errors import OptionError, ShardError
-from kitsam.kits.strata import STRATA
+from kitsam.ct.strata import STRATA
 from kitsam.shards import fetch
 from kitsam.shards.batches import batches
+from kitsam.shards.config import CacheConfig
 from kitsam.shards.reader import ShardSet
+from kitsam.system.errors import OptionError, ShardError
 
 GIB = 2**30
 
@@ -120,7 +120,7 @@ def test_a_tool_brings_the_same_batches_or_its_failure_is_named(shards, tmp_path
 
 def test_several_processes_share_one_cache(server, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from kitsam.config import CacheConfig; from kitsam.shards.reader import ShardSet\n"
+        "import sys; from pathlib import Path; from kitsam.shards.config import CacheConfig; from kitsam.shards.reader import ShardSet\n"
         "s = ShardSet(sys.argv[1], CacheConfig(Path(sys.argv[2])))\n"
         "for e in s.manifest.train: s.source.open(e.name, e.sha256).close()"
     )

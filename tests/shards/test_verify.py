@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kitsam.config import ShardsConfig
 from kitsam.shards import verify
+from kitsam.shards.config import ShardsConfig
 
 
 @pytest.fixture
@@ -74,7 +74,17 @@ def lose_the_index(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [flip_a_bit, cut, lose_a_sample, add_a_sample, take_the_neighbors_index, shift_an_offset, lose_the_index, Path.unlink]
+    "damage",
+    [
+        flip_a_bit,
+        cut,
+        lose_a_sample,
+        add_a_sample,
+        take_the_neighbors_index,
+        shift_an_offset,
+        lose_the_index,
+        Path.unlink,
+    ],
 )
 def test_one_damaged_shard_is_named_alone(copy, capsys, damage):
     assert verify.run(ShardsConfig(copy)) == 0

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kitsam.errors import ShardError
-from kitsam.shards.mask_png import decode_mask
-from kitsam.shards.sample import SampleRecord, decode_record
-from kitsam.shards.writer import ShardWriter, index_path, read_index, write_index
+from kitsam.shards.index import UnitRecord, index_path, read_index, write_index
+from kitsam.shards.masks import decode_mask
+from kitsam.shards.sample import SampleRecord
+from kitsam.shards.writer import ShardWriter
+from kitsam.system.errors import ShardError
+from kitsam.system.records import decode_record
 
 
 def sample(number: int):
@@ -16,7 +18,9 @@ def sample(number: int):
     embedding = rng.standard_normal((256, 2, 2)).astype(np.float16)
     mask = rng.integers(0, 4, (20, 30)).astype(np.uint8)
     pixels = tuple(np.bincount(mask.ravel(), minlength=4).tolist())
-    record = SampleRecord("case_00001", number, 0, "tumor_cyst", pixels, (20, 30), (5.0, 0.8, 0.8), ((1.0, 0, 0), (0, 1.0, 0)))
+    record = SampleRecord(
+        "case_00001", number, 0, "tumor_cyst", pixels, (20, 30), (5.0, 0.8, 0.8), ((1.0, 0, 0), (0, 1.0, 0))
+    )
     return embedding, mask, record
 
 
@@ -24,7 +28,7 @@ def write(path: Path, numbers=range(3)) -> None:
     with ShardWriter(path) as writer:
         for number in numbers:
             writer.add(*sample(number))
-    write_index(path, writer.index({"planned": 1}))
+    write_index(path, writer.index(UnitRecord(planned={"samples": 3})))
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ def test_the_index_says_where_each_member_lies(shard):
         offset, size = entry.mask
         assert np.array_equal(decode_mask(data[offset : offset + size], "mask"), mask)
         offset, size = entry.record
-        assert decode_record(data[offset : offset + size], "record") == record
+        assert decode_record(data[offset : offset + size], SampleRecord, "record") == record
         assert entry.embedding % 64 == 0
 
 

@@ -13,15 +13,16 @@ import yaml
 from safetensors.torch import load_file, save_file
 from tiny import train_config
 
-from kitsam.errors import KitsamError, OptionError
-from kitsam.training import log, loop, setup, step
-from kitsam.training.checkpoint import load_run, saved_checkpoints
+from kitsam.decoding.runs import load_run
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.training import config, log, loop, step
+from kitsam.training.checkpoint import saved_checkpoints
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
 
 def config_file(config, folder: Path) -> Path:
-    from kitsam.training.checkpoint import as_plain
+    from kitsam.system.options import as_plain
 
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(as_plain(config)))
@@ -69,7 +70,7 @@ def test_the_roi_decoder_fits_the_slices_it_sees(shards, tmp_path):
 
 
 def loop_validation(every: int):
-    from kitsam.config import ValidationConfig
+    from kitsam.training.config import ValidationConfig
 
     return ValidationConfig(every=every)
 
@@ -101,7 +102,7 @@ def test_a_line_that_a_full_disk_cut_short_is_written_anew(shards, runs, tmp_pat
 
 
 def test_weights_and_biases_must_be_installed_to_be_asked_for(shards, tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, "is_wandb_available", lambda: False)
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match="--wandb: the package wandb is not installed"):
         loop.run(train_config("tumor", shards, tmp_path / "run", wandb=True))
 
@@ -123,7 +124,9 @@ def test_killed_and_started_again_gives_the_same_decoder(shards, tmp_path):
 
 
 def test_a_signal_saves_and_ends_cleanly_and_the_run_goes_on(shards, tmp_path):
-    config = train_config("tumor", shards, tmp_path / "run", steps=40, checkpoint_every=40, validation=loop_validation(40))
+    config = train_config(
+        "tumor", shards, tmp_path / "run", steps=40, checkpoint_every=40, validation=loop_validation(40)
+    )
     command = [sys.executable, "-m", "kitsam", "train", "--config", str(config_file(config, tmp_path))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -134,7 +137,9 @@ def test_a_signal_saves_and_ends_cleanly_and_the_run_goes_on(shards, tmp_path):
     assert process.returncode == 0 and "the same command goes on" in text
     assert len(saved_checkpoints(tmp_path / "run")) == 1 and not (tmp_path / "run" / "decoder.safetensors").exists()
     assert loop.run(config) == 0
-    unbroken = train_config("tumor", shards, tmp_path / "unbroken", steps=40, checkpoint_every=40, validation=loop_validation(40))
+    unbroken = train_config(
+        "tumor", shards, tmp_path / "unbroken", steps=40, checkpoint_every=40, validation=loop_validation(40)
+    )
     loop.run(unbroken)
     assert same(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
 
@@ -147,7 +152,9 @@ def train_with(processes: int, config, folder: Path) -> None:
 def assert_same_within_rounding(run: Path, one_process: Path) -> None:
     ours, theirs = losses(run), losses(one_process)
     assert [line.get("drawn") for line in ours] == [line.get("drawn") for line in theirs]
-    assert [line["loss"] for line in ours if "loss" in line] == pytest.approx([line["loss"] for line in theirs if "loss" in line], rel=1e-3)
+    assert [line["loss"] for line in ours if "loss" in line] == pytest.approx(
+        [line["loss"] for line in theirs if "loss" in line], rel=1e-3
+    )
     first, second = weights(run), weights(one_process)
     # AdamW turns gradients near zero into whole steps, so single weights may differ by some of them.
     assert all(torch.allclose(first[name], second[name], atol=2e-3) for name in first)
@@ -182,7 +189,7 @@ def dies_at(step: int):
 
 
 def test_a_lesion_decoder_can_start_from_the_roi_decoder(shards, runs, tmp_path):
-    from kitsam.config import OptimizerConfig
+    from kitsam.training.config import OptimizerConfig
 
     still = OptimizerConfig(peak_rate=0.0, warmup_steps=0)
     config = train_config("tumor", shards, tmp_path / "run", steps=1, optimizer=still, start_from=runs["roi"])
@@ -208,10 +215,19 @@ def test_another_config_in_the_same_folder_is_refused(runs, shards, tmp_path):
 
 
 def test_patience_ends_a_run_that_gets_no_better(shards, tmp_path):
-    from kitsam.config import OptimizerConfig, ValidationConfig
+    from kitsam.training.config import OptimizerConfig, ValidationConfig
 
     still = OptimizerConfig(peak_rate=0.0, warmup_steps=0)
-    loop.run(train_config("tumor", shards, tmp_path / "run", steps=50, optimizer=still, validation=ValidationConfig(every=1, patience=2)))
+    loop.run(
+        train_config(
+            "tumor",
+            shards,
+            tmp_path / "run",
+            steps=50,
+            optimizer=still,
+            validation=ValidationConfig(every=1, patience=2),
+        )
+    )
     assert losses(tmp_path / "run")[-1]["step"] == 3
 
 

@@ -19,7 +19,9 @@ def corner() -> torch.Tensor:
 def test_a_sure_and_right_answer_costs_nothing():
     for targets in (corner(), torch.zeros(1, 4, 4)):
         losses = losses_of(40 * (targets - 0.5), targets, EVERYWHERE, 1.0)
-        assert losses.dice.item() == pytest.approx(0, abs=1e-6) and losses.cross_entropy.item() == pytest.approx(0, abs=1e-6)
+        assert losses.dice.item() == pytest.approx(0, abs=1e-6) and losses.cross_entropy.item() == pytest.approx(
+            0, abs=1e-6
+        )
 
 
 def test_dice_is_asked_of_boxes_that_hold_the_class_only():
@@ -58,7 +60,9 @@ def test_boxes_do_not_mix():
     together = losses_of(logits, targets, EVERYWHERE.expand(3, -1, -1), 2.0)
     for row in range(3):
         alone = losses_of(logits[row : row + 1], targets[row : row + 1], EVERYWHERE, 2.0)
-        assert torch.allclose(alone.dice, together.dice[row]) and torch.allclose(alone.cross_entropy, together.cross_entropy[row])
+        assert torch.allclose(alone.dice, together.dice[row]) and torch.allclose(
+            alone.cross_entropy, together.cross_entropy[row]
+        )
 
 
 def test_an_empty_region_costs_nothing_and_breaks_nothing():

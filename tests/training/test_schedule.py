@@ -1,6 +1,6 @@
 import pytest
 
-from kitsam.config import OptimizerConfig
+from kitsam.training.config import OptimizerConfig
 from kitsam.training.schedule import learning_rate
 
 CONFIG = OptimizerConfig(peak_rate=1.0, final_rate=0.1, warmup_steps=10)

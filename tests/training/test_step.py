@@ -5,16 +5,16 @@ from accelerate.state import AcceleratorState
 from tiny import train_config
 
 from kitsam.sam.decoder import random_decoder
-from kitsam.training.examples import Examples
+from kitsam.training.questions import Questions
 from kitsam.training.step import train_step, trial_step
 
 GRID, SLICES = 4, 4
 
 
-def questions() -> Examples:
+def questions() -> Questions:
     generator = torch.Generator().manual_seed(0)
     targets = (torch.rand((SLICES, 4 * GRID, 4 * GRID), generator=generator) > 0.8).float()
-    return Examples(
+    return Questions(
         stored=torch.randn((SLICES, 256, GRID, GRID), generator=generator).half(),
         scales=None,
         slice_of_box=torch.arange(SLICES),

@@ -1,0 +1,27 @@
+"""Options of the boxes that decoders are asked with, the same in training and in use."""
+
+from dataclasses import dataclass
+
+from kitsam.system.errors import OptionError
+from kitsam.system.options import Options, amount, share
+
+
+@dataclass
+class PromptConfig(Options, section="prompt"):
+    """The boxes that decoders are asked with."""
+
+    roi_box: tuple[float, float, float, float] = share((0.0, 0.0, 1.0, 1.0))
+    """the ROI decoder's one box: x0 y0 x1 y1 as shares of the slice's width and height"""
+    margin: float = amount(0.1)
+    """a kidney's box is enlarged by this share of its sides, on each side"""
+    jitter: float = share(0.1)
+    """in training each side of a box moves by up to this share of its length, in or out"""
+    merge: float = amount(8.0)
+    """parts of a kidney nearer than this share a box, mm"""
+    smallest: float = amount(25.0)
+    """parts smaller than this get no box, mm2, unless a slice has no larger one"""
+
+    def check(self) -> None:
+        x0, y0, x1, y1 = self.roi_box
+        if not (x0 < x1 and y0 < y1):
+            raise OptionError(f"{self.option('roi_box')}: x0 y0 must lie before x1 y1, not {x0:g} {y0:g} {x1:g} {y1:g}")

@@ -1,0 +1,46 @@
+"""Options of `kitsam embed`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kitsam.ct.config import InputConfig, ViewsConfig
+from kitsam.sam.config import EncoderConfig
+from kitsam.shards.config import Storage
+from kitsam.system.options import Compile, Device, Options, Precision, amount, count, number
+
+
+@dataclass
+class EmbedConfig(Options):
+    """Turn CT slices into SAM embeddings, in WebDataset shards. Started again, it does only what is missing."""
+
+    data: Path
+    """data set in the KiTS layout (case_00000/imaging.nii.gz, segmentation.nii.gz) or nnU-Net's (imagesTr, labelsTr)"""
+    out: Path
+    """folder of the shard set"""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    splits: Path | None = None
+    """splits.json, or nnU-Net's splits_final.json (its first fold); made from `val_fraction` and `seed` if not given"""
+    val_fraction: float = number(0.1, above=0)
+    """share of the cases kept for validation"""
+    background_ratio: float = amount(1.0)
+    """slices without kidney kept of a training case, per slice with one"""
+    group_cases: int = count(16)
+    """training cases whose slices are scattered over the same shards: the unit of work and of resume"""
+    shard_samples: int = count(512)
+    """most samples in a training shard"""
+    batch_size: int = count(4)
+    """slices encoded at once"""
+    storage: Storage = "float16"
+    """of the embeddings; int8, with a scale per channel, takes half the disk"""
+    precision: Precision = "auto"
+    """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
+    compile: Compile = "auto"
+    """the encoder, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it pays; never on a CPU"""
+    device: Device = "auto"
+    """auto: a GPU if there is one"""
+    seed: int = number(0, least=0)
+    """of the split, the groups, the background slices and the views"""
+    dry_run: bool = False
+    """print slices, bytes and time to expect, and write nothing"""

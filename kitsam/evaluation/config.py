@@ -1,0 +1,50 @@
+"""Options of `kitsam evaluate` and `kitsam score`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kitsam.inference.config import CascadeConfig
+from kitsam.shards.config import CacheConfig
+from kitsam.system.options import Device, Options, count
+
+
+@dataclass
+class EvaluateConfig(Options):
+    """Label the validation cases from their shards and compare with the truth, by the official KiTS23 metrics."""
+
+    shards: str
+    """shard set that `kitsam embed` wrote: a folder or an address"""
+    data: Path
+    """the data set it was made from: the truth at full resolution"""
+    roi: Path
+    """run of the ROI decoder"""
+    out: Path
+    """folder for metrics.csv, metrics.json and the predicted label maps"""
+    tumor: Path | None = None
+    """run of the tumor decoder; without it nothing is labelled tumor"""
+    cyst: Path | None = None
+    """run of the cyst decoder; without it nothing is labelled cyst"""
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    workers: int = count(2)
+    """processes beside each process that write and score label maps while the device goes on"""
+    device: Device = "auto"
+    """auto: a GPU if there is one"""
+
+
+@dataclass
+class ScoreConfig(Options):
+    """The same metrics for the label maps of any system."""
+
+    predictions: Path
+    """folder of case_XXXXX.nii.gz label maps"""
+    data: Path
+    """data set with the true segmentations"""
+    out: Path
+    """folder for metrics.csv and metrics.json"""
+    only_present: bool = False
+    """leave cases without a prediction out, instead of counting them 0"""
+    against: Path | None = None
+    """what to compare with, case by case: a folder that kitsam wrote metrics.json to, or any with the official metrics.csv, or of label maps"""
+    workers: int | None = count(None)
+    """processes; one a processor core if not given. Each needs the memory of three label maps"""

@@ -1,0 +1,135 @@
+"""Stage 3: validation shards -> cascade -> label maps -> the official metrics.
+
+Each process labels its share of the cases from their stored embeddings, with boxes of the ROI decoder itself. Worker processes
+beside it compare with the truth at full resolution, while the device goes on with the next case, and write each result as it comes;
+a restart computes only what is missing. The main process merges the results in case order.
+"""
+
+import hashlib
+import json
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from kitsam.ct.case import CaseFiles, find_cases
+from kitsam.ct.labels import Target
+from kitsam.ct.volume import Volume, read_label
+from kitsam.decoding.runs import TrainedDecoder, load_runs
+from kitsam.evaluation.case_results import (
+    PREDICTIONS,
+    CaseResult,
+    is_done,
+    read_result,
+    save_and_score,
+    write_result,
+)
+from kitsam.evaluation.config import EvaluateConfig
+from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
+from kitsam.evaluation.summary import detection_table, results_table
+from kitsam.evaluation.workers import case_workers
+from kitsam.inference.cascade import Cascade, cascade_of, label_volume
+from kitsam.shards.manifest import ShardEntry, check_signature
+from kitsam.shards.reader import ShardSet
+from kitsam.shards.source import absolute
+from kitsam.system.console import progress, say, warn
+from kitsam.system.errors import CaseError, OptionError
+from kitsam.system.files import sha256_of
+from kitsam.system.processes import deal, report_lost_peer, start_processes
+
+MOST_WAITING = 2  # label maps that wait for a worker, for each of them
+
+
+def run(config: EvaluateConfig) -> int:
+    files = find_cases(config.data)
+    shards = ShardSet(config.shards, config.cache)
+    runs = load_runs(config.roi, config.tumor, config.cyst)
+    for trained in runs.values():
+        check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
+    cases = {Path(entry.name).stem: entry for entry in shards.manifest.val}
+    gone = [name for name in cases if name not in files]
+    if gone:
+        raise OptionError(f"--data: {config.data} lacks {', '.join(gone)} of the shard set's validation cases")
+    processes = start_processes(config.device)
+    cascade = cascade_of(runs, config.cascade, processes.device)
+    fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
+    missing = [name for name in cases if not is_done(config.out, name, fingerprint)]
+    if processes.is_main_process:
+        for leftover in config.out.glob("*/.tmp-*"):
+            leftover.unlink()
+    with report_lost_peer():
+        processes.wait_for_everyone()
+        mine = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
+        _evaluate([missing[index] for index in mine], files, cases, shards, cascade, config, fingerprint)
+        processes.wait_for_everyone()
+    failed = _finish(config, sorted(cases), runs) if processes.is_main_process else {}
+    return 1 if failed or shards.manifest.skipped else 0
+
+
+def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:
+    """Of all that decides a case's result."""
+    decisive = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _evaluate(
+    names: list[str],
+    files: dict[str, CaseFiles],
+    cases: dict[str, ShardEntry],
+    shards: ShardSet,
+    cascade: Cascade,
+    config: EvaluateConfig,
+    fingerprint: str,
+) -> None:
+    """Label each case here, and have it written and scored beside."""
+    waiting: deque[Future[None]] = deque()
+    with case_workers(config.workers, len(names)) as pool, progress("Evaluating", len(names), "cases") as tick:
+        for name in names:
+            try:
+                truth = read_label(files[name].segmentation)
+            except CaseError as error:
+                warn(f"{name} is left out: {error}")
+                write_result(config.out, name, CaseResult(fingerprint, skipped=str(error)))
+                tick(1, name)
+                continue
+            label = _label_case(cases[name], truth, shards, cascade)
+            waiting.append(pool.submit(save_and_score, config.out, files[name], label, fingerprint))
+            while len(waiting) > MOST_WAITING * config.workers:
+                waiting.popleft().result()
+            tick(1, name)
+        for future in waiting:
+            future.result()
+
+
+def _label_case(entry: ShardEntry, truth: Volume, shards: ShardSet, cascade: Cascade) -> np.ndarray:
+    """(S, H, W) uint8, from stored embeddings alone; of the truth only shape and spacing are looked at."""
+
+    def embeddings(first: int, count: int):
+        return shards.validation_slices(entry, first, count).embeddings(cascade.device)
+
+    return label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
+
+
+def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder]) -> dict[str, str]:
+    results = {name: read_result(config.out, name) for name in names}
+    scores = {name: result.scores for name, result in results.items() if result.scores}
+    failed = {name: result.skipped for name, result in results.items() if result.skipped}
+    if not scores:
+        raise CaseError(f"{config.data}: no validation case could be evaluated: {'; '.join(failed.values())}")
+    settings = {
+        "command": "evaluate",
+        "data": str(config.data.absolute()),
+        "shards": absolute(config.shards),
+        "predictions": str((config.out / PREDICTIONS).absolute()),
+        "runs": {target: str(trained.path.parent.absolute()) for target, trained in runs.items()},
+        "cascade": asdict(config.cascade),
+        **asdict(runs["roi"].signature),
+    }
+    write_metrics(config.out, scores, settings, failed)
+    say(results_table(scores))
+    say(detection_table(scores))
+    say(f"Label maps: {config.out / PREDICTIONS}")
+    say(f"Metrics: {config.out / CSV_NAME}, {config.out / JSON_NAME}")
+    return failed

@@ -1,0 +1,59 @@
+"""Options of `kitsam bundle` and `kitsam predict`, and of the way from decoders to a label volume."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kitsam.system.options import Device, Options, Precision, amount, count, share
+
+
+@dataclass
+class CascadeConfig(Options, section="cascade"):
+    """From the three decoders' answers to one label volume."""
+
+    roi_threshold: float = share(0.5)
+    """probability above which a voxel belongs to the ROI"""
+    lesion_threshold: float = share(0.5)
+    """probability above which a voxel of the ROI is tumor or cyst"""
+    smallest_roi: float = amount(2.0)
+    """3-D parts of the ROI smaller than this are dropped, mL"""
+    smallest_lesion: float = amount(0.1)
+    """3-D parts of a tumor or cyst smaller than this become kidney, mL"""
+    batch_size: int = count(16)
+    """slices, or boxes, decoded at once"""
+
+
+@dataclass
+class BundleConfig(Options):
+    """Put encoder, decoders and settings into one file, all that `kitsam predict` needs."""
+
+    roi: Path
+    """run of the ROI decoder"""
+    out: Path
+    """the .safetensors file"""
+    tumor: Path | None = None
+    """run of the tumor decoder"""
+    cyst: Path | None = None
+    """run of the cyst decoder"""
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    encoder_checkpoint: Path | None = None
+    """the encoder's weights, where they are not those that `kitsam weights` cached"""
+
+
+@dataclass
+class PredictConfig(Options):
+    """Label kidneys, tumors and cysts in CT volumes."""
+
+    ct: list[Path]
+    """CT volumes (.nii.gz, .nii), or KiTS case folders"""
+    model: Path
+    """bundle that `kitsam bundle` wrote"""
+    out: Path
+    """folder for NAME.nii.gz label maps and NAME.png overlays"""
+    boxes: Path | None = None
+    """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the file, ends included"""
+    batch_size: int = count(4)
+    """slices encoded at once"""
+    precision: Precision = "auto"
+    """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
+    device: Device = "auto"
+    """auto: a GPU if there is one"""

@@ -1,0 +1,147 @@
+"""The report's plots: Dice over cases, Dice by tumor volume, training curves.
+
+Each function returns a matplotlib figure of its own, without pyplot's global state, drawn for a light or a dark page
+on a transparent ground. They are as wide as a phone, so that a page need never shrink their text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from kitsam.decoding.training_log import TrainingLog
+from kitsam.evaluation.metrics import CaseScores
+
+WIDTH, HEIGHT = 3.7, 2.9  # inches
+POINTS = 9  # size of text
+SMOOTHED_SHARE = 0.04  # of a run's steps that a point of the loss curve averages
+LEAST_ML = 0.1  # tumors smaller than this, or none, share the end of a volume axis
+
+
+@dataclass(frozen=True)
+class Theme:
+    ink: str
+    grid: str
+    kidney: str
+    masses: str
+    tumor: str
+    curve: str
+
+
+LIGHT = Theme(ink="#333a40", grid="#d9dee2", kidney="#0c8f78", masses="#7a4fd0", tumor="#d63a33", curve="#2f6fdb")
+DARK = Theme(ink="#c9d1d6", grid="#3a434a", kidney="#2fd6b5", masses="#b094ff", tumor="#ff6f68", curve="#74a7ff")
+
+
+def dice_by_case(scores: Mapping[str, CaseScores], theme: Theme) -> Figure:
+    """Each group's Dice, from its worst case to its best."""
+    figure, (axes,) = _figure(theme, 1)
+    places = np.arange(1, len(scores) + 1)
+    for column, name, color in _groups(theme):
+        values = sorted(case.columns[column] for case in scores.values())
+        axes.plot(places, values, color=color, label=name, linewidth=1.4, marker="o", markersize=3, clip_on=False)
+    axes.set(xlabel="cases, worst to best", ylabel="Dice", ylim=(0, 1), xlim=(0.5, len(scores) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    _legend(axes, theme)
+    return figure
+
+
+def dice_by_tumor_volume(scores: Mapping[str, CaseScores], theme: Theme) -> Figure:
+    """Tumor Dice of each case against how much tumor there is."""
+    figure, (axes,) = _figure(theme, 1)
+    volumes = [case.true_tumor_ml for case in scores.values()]
+    _dots(axes, _shown(volumes), [case.tumor_dice for case in scores.values()], theme)
+    axes.set(xlabel="true tumor volume, mL", ylabel="tumor Dice", ylim=(0, 1))
+    _scale_to_volumes(axes, volumes, "x")
+    return figure
+
+
+def tumor_volumes(scores: Mapping[str, CaseScores], theme: Theme) -> Figure:
+    """How much tumor was predicted against how much there is."""
+    figure, (axes,) = _figure(theme, 1)
+    true, predicted = (
+        [getattr(case, f"{side}_tumor_ml") for case in scores.values()] for side in ("true", "predicted")
+    )
+    axes.axline((1, 1), (10, 10), color=theme.ink, linewidth=0.8)
+    _dots(axes, _shown(true), _shown(predicted), theme)
+    axes.set(xlabel="true tumor volume, mL", ylabel="predicted, mL")
+    _scale_to_volumes(axes, [*true, *predicted], "xy")
+    return figure
+
+
+def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], theme: Theme) -> None:
+    axes.scatter(x, y, s=22, color=theme.tumor, alpha=0.75, linewidths=0, clip_on=False, zorder=3)
+
+
+def _shown(volumes: Sequence[float]) -> list[float]:
+    return [max(volume, LEAST_ML) for volume in volumes]
+
+
+def _scale_to_volumes(axes: Axes, volumes: Sequence[float], which: str) -> None:
+    """Logarithmic axes from LEAST_ML to the power of ten above all volumes."""
+    last = int(np.ceil(np.log10(max(*volumes, 10.0))))
+    ticks = [LEAST_ML, *(10.0**power for power in range(last + 1))]
+    for name in which:
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (ticks[0], ticks[-1])})
+        axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"≤{value:g}" if value <= LEAST_ML else f"{value:g}"))
+
+
+def training_curve(log: TrainingLog, theme: Theme) -> Figure:
+    """Loss above, validation Dice below, on the same steps."""
+    figure, (above, below) = _figure(theme, 2)
+    above.plot(log.steps, log.loss, color=theme.curve, alpha=0.3, linewidth=0.8)
+    above.plot(*_smoothed(log.steps, log.loss), color=theme.curve, linewidth=1.6)
+    above.set(ylabel="loss")
+    above.tick_params(labelbottom=False)
+    below.plot(log.validation_steps, log.validation_dice, color=theme.kidney, linewidth=1.4, marker="o", markersize=3)
+    if log.best:
+        below.plot(*log.best, color=theme.tumor, marker="o", markersize=5)
+    below.set(xlabel="step", ylabel="validation Dice", ylim=(0, 1))
+    below.sharex(above)
+    below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    figure.align_ylabels()
+    return figure
+
+
+def _groups(theme: Theme) -> tuple[tuple[str, str, str], ...]:
+    return (
+        ("Dice_kidney", "kidney and masses", theme.kidney),
+        ("Dice_masses", "masses", theme.masses),
+        ("Dice_tumor", "tumor", theme.tumor),
+    )
+
+
+def _smoothed(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over a sliding window of points; fewer at the ends."""
+    half = int(len(values) * SMOOTHED_SHARE / 2)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    first = np.maximum(np.arange(len(values)) - half, 0)
+    last = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    return steps, (total[last] - total[first]) / (last - first)
+
+
+def _figure(theme: Theme, rows: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure((WIDTH, HEIGHT * (1 if rows == 1 else 1.25)), layout="constrained", facecolor="none")
+    axes = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
+    for part in axes:
+        part.set_facecolor("none")
+        part.grid(color=theme.grid, linewidth=0.6)
+        part.set_axisbelow(True)
+        part.spines[["top", "right"]].set_visible(False)
+        part.spines[["left", "bottom"]].set_color(theme.grid)
+        part.tick_params(colors=theme.ink, labelsize=POINTS, length=0, pad=5)
+        part.xaxis.label.set(color=theme.ink, size=POINTS)
+        part.yaxis.label.set(color=theme.ink, size=POINTS)
+    return figure, axes
+
+
+def _legend(axes: Axes, theme: Theme) -> None:
+    axes.figure.legend(
+        loc="outside upper center", ncols=3, frameon=False, fontsize=POINTS, labelcolor=theme.ink,
+        handlelength=1.2, columnspacing=1.0,
+    )  # fmt: skip

@@ -1,0 +1,20 @@
+"""Boxes: x0 y0 x1 y1 in continuous pixel coordinates, where pixel `i` spans `i .. i + 1`; (P, 4) float32."""
+
+import numpy as np
+
+
+def enlarge(boxes: np.ndarray, margin: float) -> np.ndarray:
+    """Move each side outward by `margin` times the box's length in that direction."""
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    return np.concatenate([boxes[:, :2] - margin * sizes, boxes[:, 2:] + margin * sizes], axis=1)
+
+
+def jitter(boxes: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Move each side in or out by up to `amount` times the box's length in that direction."""
+    sizes = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    return boxes + (amount * sizes * rng.uniform(-1, 1, boxes.shape)).astype(np.float32)
+
+
+def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
+    """Keep boxes on the slice."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))

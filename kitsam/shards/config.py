@@ -1,0 +1,30 @@
+"""Options of shard sets: how embeddings are stored, where sets at an address are cached."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from kitsam.system.options import Options, amount, number
+
+Storage = Literal["float16", "int8"]
+
+
+@dataclass
+class CacheConfig(Options, section="cache"):
+    """Where the shards of a set that is given by its address are kept on this machine, for all processes."""
+
+    folder: Path | None = None
+    """folder of the cache; $KITSAM_CACHE/shards, or ~/.cache/kitsam/shards, if not given"""
+    size: float = amount(100.0)
+    """most that the cached shards may take, GiB; what was used longest ago goes first"""
+    ahead: int = number(100, least=0)
+    """steps by which shards are fetched before they are needed"""
+
+
+@dataclass
+class ShardsConfig(Options):
+    """A shard set on disk."""
+
+    shards: str
+    """folder of the shard set, or its address"""
+    cache: CacheConfig = field(default_factory=CacheConfig)

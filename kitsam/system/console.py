@@ -1,0 +1,119 @@
+"""What a command says while it works: a progress bar on a terminal, plain lines anywhere else.
+
+Rank 0 alone speaks, on stderr for progress and stdout for results. A live bar would garble a SLURM log, so
+where stderr is no terminal a line with count, rate and remaining time appears every half minute instead.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+SECONDS_BETWEEN_LINES = 30.0
+
+LOG_WIDTH = 120  # columns of a table where stdout is no terminal
+
+stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
+_stderr = Console(stderr=True, soft_wrap=True)
+
+
+def is_main_process() -> bool:
+    """Rank 0; torchrun, accelerate and SLURM starters set RANK before Python starts."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def say(message: object, *, markup: bool = False) -> None:
+    """A line or a rich table on stdout, from rank 0."""
+    if is_main_process():
+        stdout.print(message, markup=markup, highlight=False)
+
+
+def warn(message: str) -> None:
+    """A line on stderr, from whichever process met the trouble."""
+    _stderr.print(f"warning: {message}", markup=False, highlight=False)
+
+
+class Tick(Protocol):
+    def __call__(self, advance: float = 1, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str, done: int = 0) -> Iterator[Tick]:
+    """Yield a function to call as work gets done; shows count, rate and remaining time."""
+    if not is_main_process():
+        yield lambda advance=1, note="": None
+    elif sys.stderr.isatty():
+        with _bar(description, total, unit, done) as tick:
+            yield tick
+    else:
+        with _lines(description, total, unit, done) as tick:
+            yield tick
+
+
+@contextmanager
+def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Tick]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=_stderr) as bar:
+        task = bar.add_task(description, total=total, completed=done, rate="", note="")
+        rate = _Rate()
+
+        def tick(advance: float = 1, note: str = "") -> None:
+            per_second = rate.after(advance)
+            bar.update(task, advance=advance, rate=f"{per_second:.1f} {unit}/s", note=note)
+
+        yield tick
+
+
+@contextmanager
+def _lines(description: str, total: int, unit: str, done: int) -> Iterator[Tick]:
+    rate, last, count = _Rate(), time.monotonic(), float(done)
+
+    def tick(advance: float = 1, note: str = "") -> None:
+        nonlocal last, count
+        count += advance
+        per_second = rate.after(advance)
+        now = time.monotonic()
+        if now - last < SECONDS_BETWEEN_LINES and count < total:
+            return
+        last = now
+        left = (total - count) / per_second if per_second else 0
+        minutes, seconds = divmod(int(left), 60)
+        line = (
+            f"{description}: {count:.0f}/{total} {unit}, {per_second:.1f} {unit}/s, {minutes}:{seconds:02d} left {note}"
+        )
+        print(line.rstrip(), file=sys.stderr, flush=True)
+
+    yield tick
+
+
+class _Rate:
+    """Work per second since the first call."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.work = 0.0
+
+    def after(self, advance: float) -> float:
+        self.work += advance
+        return self.work / max(time.monotonic() - self.start, 1e-6)

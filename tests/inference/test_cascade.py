@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+
+from kitsam.ct.labels import CYST, KIDNEY, TUMOR
+from kitsam.decoding import ask as module
+from kitsam.decoding.ask import SliceBoxes, TargetDecoder
+from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.runs import load_run
+from kitsam.inference.cascade import Cascade, cascade_of, clean_roi, drop_small_lesions, label_volume
+from kitsam.inference.config import CascadeConfig
+from kitsam.sam.decoder import random_decoder
+from kitsam.shards.reader import ShardSet
+
+SPACING = (5.0, 1.0, 1.0)
+SHAPE = (4, 40, 40)
+
+
+@pytest.fixture
+def cascade():
+    decoders = [TargetDecoder(random_decoder(1, seed), PromptConfig()) for seed in range(3)]
+    config = CascadeConfig(smallest_roi=0.1, smallest_lesion=0.05, batch_size=3)
+    return Cascade(*decoders, config, torch.device("cpu"))
+
+
+@pytest.fixture
+def answers(monkeypatch, cascade):
+    """Let the decoders answer what the test says, by decoder: (S, H, W) probabilities, inside the boxes asked with."""
+    said = {id(asked.decoder): np.zeros(SHAPE, np.float32) for asked in (cascade.roi, cascade.tumor, cascade.cyst)}
+
+    def answer(decoder, embeddings, rows, boxes, size):
+        slices = embeddings[:, 0, 0, 0].long()
+        inside = torch.zeros((len(slices), *size))
+        for row, (x0, y0, x1, y1) in zip(rows, boxes.round().int()):
+            inside[row, y0:y1, x0:x1] = 1
+        return torch.from_numpy(said[id(decoder)])[slices] * inside
+
+    monkeypatch.setattr(module, "slice_probabilities", answer)
+    return {name: said[id(getattr(cascade, name).decoder)] for name in ("roi", "tumor", "cyst")}
+
+
+def embeddings(first: int, count: int) -> torch.Tensor:
+    """Each slice's embedding holds its number."""
+    return torch.arange(first, first + count).float().view(-1, 1, 1, 1).expand(-1, 256, 1, 1)
+
+
+def test_the_most_probable_class_wins_and_tumor_on_a_tie(cascade, answers):
+    answers["roi"][:, 10:30, 10:30] = 0.9
+    answers["tumor"][:, 10:20, 10:20] = 0.8
+    answers["cyst"][:, 15:25, 10:20] = 0.8
+    answers["cyst"][:, 10:12, 10:20] = 0.9
+    label = label_volume(cascade, embeddings, SHAPE, SPACING)
+    assert (label[:, 12:20, 10:20] == TUMOR).all()
+    assert (label[:, 20:25, 10:20] == CYST).all() and (label[:, 10:12, 10:20] == CYST).all()
+    assert (label[:, 25:30, 10:30] == KIDNEY).all() and not label[:, :10].any()
+
+
+def test_lesions_count_inside_the_roi_only(cascade, answers):
+    answers["roi"][:, 10:30, 10:30] = 0.9
+    answers["tumor"][:] = 1.0
+    label = label_volume(cascade, embeddings, SHAPE, SPACING)
+    assert (label[:, 10:30, 10:30] == TUMOR).all() and (label > 0).sum() == 4 * 20 * 20
+
+
+def test_specks_of_the_roi_go_and_holes_close(cascade, answers):
+    answers["roi"][:, 10:30, 10:30] = 0.9
+    answers["roi"][:, 18:20, 18:20] = 0.1
+    answers["roi"][0, 0:2, 0:2] = 0.9
+    label = label_volume(cascade, embeddings, SHAPE, SPACING)
+    assert (label > 0).sum() == 4 * 20 * 20
+
+
+def test_without_lesion_decoders_everything_is_kidney(cascade, answers):
+    answers["roi"][:, 10:30, 10:30] = 0.9
+    label = label_volume(Cascade(cascade.roi, None, None, cascade.config, cascade.device), embeddings, SHAPE, SPACING)
+    assert set(np.unique(label)) == {0, KIDNEY}
+
+
+def test_a_volume_without_kidney_is_all_background(cascade, answers):
+    assert not label_volume(cascade, embeddings, SHAPE, SPACING).any()
+
+
+def test_given_boxes_stand_for_those_of_the_roi(cascade, answers):
+    answers["roi"][:, 5:15, 5:15] = 0.9
+    answers["roi"][:, 5:15, 25:35] = 0.9
+    answers["tumor"][:, 12:18, 5:15] = 0.9  # partly where the ROI decoder saw nothing
+    given = SliceBoxes(np.array([1, 2]), np.array([[4, 4, 18, 20]] * 2, np.float32))
+    label = label_volume(cascade, embeddings, SHAPE, SPACING, given)
+    assert not label[[0, 3]].any() and not label[:, :, 25:].any()
+    assert (label[1:3, 12:18, 5:15] == TUMOR).all() and (label[1:3, 5:12, 5:15] == KIDNEY).all()
+
+
+def test_parts_are_measured_in_milliliters():
+    roi = np.zeros(SHAPE, bool)
+    roi[0:2, 0:10, 0:10] = True  # 2 x 5 mm x 100 mm2 = 1 mL
+    assert clean_roi(roi, SPACING, 0.99).sum() == 200 and not clean_roi(roi, SPACING, 1.01).any()
+    label = np.where(roi, TUMOR, 0).astype(np.uint8)
+    assert (drop_small_lesions(label, SPACING, 1.01)[roi] == KIDNEY).all()
+    assert (drop_small_lesions(label, SPACING, 0.99) == label).all()
+
+
+def test_the_answer_does_not_depend_on_the_batch_size(shards, runs):
+    whole = ShardSet(shards)
+    entry = whole.manifest.val[0]
+    labels = []
+    for batch_size in (1, 3, 16):
+        decoders = {target: load_run(path, target) for target, path in runs.items()}
+        config = CascadeConfig(roi_threshold=0.3, lesion_threshold=0.3, smallest_roi=0, batch_size=batch_size)
+        cascade = cascade_of(decoders, config, torch.device("cpu"))
+        source = lambda first, count: whole.validation_slices(entry, first, count).embeddings(torch.device("cpu"))
+        labels.append(label_volume(cascade, source, (10, 64, 64), (4.0, 1.5, 1.5)))
+    assert (labels[0] == labels[1]).mean() > 0.999 and (labels[0] == labels[2]).mean() > 0.999

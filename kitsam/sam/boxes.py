@@ -4,17 +4,17 @@ import numpy as np
 
 
 def enlarge(boxes: np.ndarray, margin: float) -> np.ndarray:
-    """Move each side outward by `margin` times the box's length in that direction."""
+    """Move each side of boxes (P, 4) outward by `margin` times the box's length in that direction."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     return np.concatenate([boxes[:, :2] - margin * sizes, boxes[:, 2:] + margin * sizes], axis=1)
 
 
 def jitter(boxes: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Move each side in or out by up to `amount` times the box's length in that direction."""
+    """Move each side of boxes (P, 4) in or out by up to `amount` times the box's length in that direction."""
     sizes = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     return boxes + (amount * sizes * rng.uniform(-1, 1, boxes.shape)).astype(np.float32)
 
 
 def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Keep boxes on the slice."""
+    """Cut boxes (P, 4) to a slice of `height` x `width` pixels."""
     return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))

@@ -1,12 +1,10 @@
-"""SAM's mask decoder, asked with boxes, for any mixture of slices and boxes.
+"""SAM's mask decoder with boxes as prompts, for any mixture of slices and boxes in one call.
 
-Upstream's `MaskDecoder.predict_masks` repeats one image's embedding for all prompts. Here an index says which slice each
-box lies on, so that one call serves a whole batch, and of the four masks only the single-mask output is computed.
-Weights keep upstream's names (segment-anything, `modeling/`).
-
-Only the mask decoder trains. The prompt encoder is frozen, and travels with the weights because its positional
-matrix is random; so are the quality head and the three mask heads that are not asked for, since a weight
-without a gradient stops distributed training.
+Upstream's `MaskDecoder.predict_masks` repeats one image's embedding for all prompts. Here an index says which slice
+each box lies on, so that one call serves a whole batch, and of the four masks only the single-mask output is computed.
+Weights keep upstream's names (segment-anything, `modeling/`). Only the mask decoder trains. The prompt encoder is
+frozen, but stored with the weights because its positional matrix is random. The quality head and the three unused mask
+heads are frozen too, since a weight without a gradient stops distributed training.
 """
 
 import torch
@@ -24,11 +22,13 @@ SINGLE_MASK = 0  # index of the output trained for an unambiguous prompt
 
 
 class BoxDecoder(nn.Module):
+    """Upstream's prompt encoder and mask decoder, for boxes only."""
+
     def __init__(self, grid: int) -> None:
         """`grid`: embedding cells a side."""
         super().__init__()
         self.grid = grid
-        self.is_compiled = False  # for training
+        self.is_compiled = False  # by torch.compile, for training
         channels = EMBEDDING_CHANNELS
         side = grid * PATCH
         self.prompt_encoder = PromptEncoder(channels, (grid, grid), (side, side), mask_in_chans=16)
@@ -47,7 +47,7 @@ class BoxDecoder(nn.Module):
         self.mask_decoder.output_hypernetworks_mlps[SINGLE_MASK + 1 :].requires_grad_(False)
 
     def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor) -> Tensor:
-        """Logits of the mask each box asks for.
+        """Logits of one mask per box.
 
         embeddings: (B, 256, G, G); slice_of_box: (P,) rows of `embeddings`; boxes: (P, 4) x0 y0 x1 y1 in input
         pixels. Returns (P, 4G, 4G) float32.
@@ -58,15 +58,12 @@ class BoxDecoder(nn.Module):
             sparse, _ = self.prompt_encoder(points=None, boxes=boxes.to(self.no_mask.dtype), masks=None)
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(boxes), -1, -1), sparse], dim=1)
-        # The transformer changes the cells of every box in another way; this is where they part.
+        # Each box gets its own copy of the slice's cells: the transformer updates them by the box.
         cells = (embeddings.flatten(2).transpose(1, 2) + self.no_mask)[slice_of_box]
-        # One box alone would be compiled anew: torch takes a size of 1 for a constant.
-        transformed = (
-            compile_once(transform, True)
-            if self.is_compiled and torch.is_grad_enabled() and len(boxes) > 1
-            else transform
-        )
-        tokens, cells = transformed(decoder.transformer, cells, self.positions, tokens)
+        # A single box would be compiled once more: torch treats a size of 1 as a constant.
+        use_compiled = self.is_compiled and torch.is_grad_enabled() and len(boxes) > 1
+        run_transformer = compile_once(transform, True) if use_compiled else transform
+        tokens, cells = run_transformer(decoder.transformer, cells, self.positions, tokens)
         mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
         weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)
         logits = upscaled_logits(decoder, cells, weights, embeddings.shape[-1])
@@ -74,23 +71,26 @@ class BoxDecoder(nn.Module):
 
     @property
     def no_mask(self) -> Tensor:
-        """(1, 256): what SAM adds to every cell when no earlier mask is given."""
+        """(1, 256): what SAM adds to every cell when the prompt has no mask."""
         return self.prompt_encoder.no_mask_embed.weight
 
     def _compute_positions(self) -> None:
-        """They come from the random matrix among the weights."""
+        """Again after loading weights: positions come from a random matrix among them."""
         self.positions.copy_(self.prompt_encoder.get_dense_pe()[0].flatten(1).T)
 
 
 def random_decoder(grid: int, seed: int) -> BoxDecoder:
-    """A decoder with new weights that depend on the seed alone."""
+    """A decoder with random weights that depend on `seed` alone; `grid`: embedding cells a side."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BoxDecoder(grid)
 
 
 def decoder_from(state: dict[str, Tensor], grid: int, source: str) -> BoxDecoder:
-    """A decoder with the weights of a SAM checkpoint or of a trained run; `source` names them in errors."""
+    """A decoder with the weights of a SAM checkpoint or of a trained run.
+
+    `grid`: embedding cells a side. Raises `KitsamError` naming `source` when `state` does not hold them.
+    """
     decoder = BoxDecoder(grid)
     weights = {key: value for key, value in state.items() if key.startswith(("mask_decoder.", "prompt_encoder."))}
     try:

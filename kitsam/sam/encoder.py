@@ -1,9 +1,9 @@
 """SAM's frozen image encoder: slices in, embeddings out.
 
-Five names, one architecture (a ViT with windowed and global attention and a convolutional neck, as upstream
-segment-anything builds it). `vit_b`, `vit_l` and `vit_h` carry SAM's official weights, `medsam` MedSAM's, which
-were trained on pixels in 0..1 and not on SAM's mean and standard deviation. `tiny` is a quarter as wide and a third as
-deep, with random weights from a seed: of no use on a patient, enough for trials, tests and the demo.
+Five names, one architecture: a ViT with windowed and global attention and a convolutional neck, built by upstream
+segment-anything. `vit_b`, `vit_l` and `vit_h` have SAM's official weights. `medsam` has MedSAM's, which were trained on
+pixels in 0..1 and not on SAM's mean and standard deviation. `tiny` is a quarter as wide and a third as deep as `vit_b`,
+with random weights from a seed: of no use on a patient, enough for trials, tests and the demo.
 """
 
 import hashlib
@@ -29,10 +29,12 @@ MEDSAM_MEAN, MEDSAM_STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
 
 @dataclass(frozen=True)
 class Architecture:
-    width: int
-    depth: int
+    """The size of a ViT, and the mean and standard deviation of the pixels (0..255) it was trained on."""
+
+    width: int  # channels of a cell
+    depth: int  # layers
     heads: int
-    global_layers: tuple[int, ...]
+    global_layers: tuple[int, ...]  # the others attend in windows
     mean: tuple[float, float, float] = SAM_MEAN
     std: tuple[float, float, float] = SAM_STD
 
@@ -62,11 +64,13 @@ class EncoderRecord:
 
 
 class Encoder(nn.Module):
+    """Upstream's image encoder, frozen, with the normalization and padding of its input."""
+
     def __init__(self, name: str, input_size: int) -> None:
         super().__init__()
         architecture = ARCHITECTURES[name]
         self.input_size = input_size
-        self.is_compiled = False
+        self.is_compiled = False  # by torch.compile
         self.vit = ImageEncoderViT(
             img_size=input_size,
             patch_size=PATCH,
@@ -94,10 +98,7 @@ class Encoder(nn.Module):
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:
-    """The encoder with its weights, on the CPU, and the record that names it.
-
-    Raises `KitsamError` for weights that are missing or wrong.
-    """
+    """The encoder with its weights, on the CPU, and its record. Raises `KitsamError` for missing or wrong weights."""
     if config.name == "tiny":
         encoder = _random_encoder(config)
         return encoder, EncoderRecord(config.name, sha256_of_weights(encoder), config.input_size, config.seed)
@@ -120,6 +121,7 @@ def _random_encoder(config: EncoderConfig) -> Encoder:
 
 
 def sha256_of_weights(encoder: Encoder) -> str:
+    """A hash of the names and values of all weights, in hexadecimal."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.vit.state_dict().items()):
         digest.update(name.encode())

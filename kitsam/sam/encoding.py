@@ -1,4 +1,4 @@
-"""Slices of a CT volume in, embeddings out."""
+"""Slices of a CT volume in, embeddings out: windows and views, the encoder, float16."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from kitsam.sam.encoder import Encoder
 
 
 class SliceEncoder:
-    """An encoder on its device, with the input settings its embeddings are made by."""
+    """An encoder on its device, with its input settings; `batch_size`: most slices of one call."""
 
     def __init__(
         self, encoder: Encoder, config: InputConfig, bfloat16: bool, device: torch.device, batch_size: int
@@ -20,16 +20,20 @@ class SliceEncoder:
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, slices: list[int], views: list[View]) -> Tensor:
-        """`image`: (S, H, W) HU on the device; one view a slice, at most `batch_size`. Returns (B, 256, G, G) float16, on the device."""
+        """Encode slices of one volume, at most `batch_size`, each in its own view.
+
+        `image`: (S, H, W) HU on the device; `slices`: B indices; `views`: B. Returns (B, 256, G, G) float16 on the
+        device.
+        """
         pixels = resize_pixels(to_channels(image, slices, self.config), views, self.encoder.input_size)
         if self.device.type == "cuda" or self.encoder.is_compiled:
-            # Kernels are compiled for one size of batch.
+            # A kernel is compiled for one batch size: fill the batch up.
             pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - len(pixels), -1, -1, -1)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             embeddings = self.encoder(pixels)
         return embeddings[: len(slices)].half()
 
     def blank_batch(self) -> Tensor:
-        """A whole batch of the encoder's work, for measuring it."""
+        """Embeddings (batch_size, 256, G, G) of blank slices: the work of a full batch, to time it."""
         side = self.encoder.input_size // 2
         return self(torch.zeros(1, side, side, device=self.device), [0] * self.batch_size, [View()] * self.batch_size)

@@ -1,7 +1,7 @@
-"""From a decoder's logits to probabilities on the slices it was asked about.
+"""From a decoder's logits to probabilities on the slices.
 
-A decoder answers for the inside of its box: outside, its probability counts as zero, in training as in use. Where
-boxes of one slice overlap the larger probability stands.
+A decoder speaks for the inside of its box only: outside, its probability counts as zero, in training as in inference.
+Where boxes of one slice overlap, the largest probability counts.
 """
 
 import torch
@@ -13,13 +13,13 @@ from kitsam.sam.decoder import BoxDecoder
 
 
 def logits_on_slices(logits: Tensor, height: int, width: int) -> Tensor:
-    """(P, L, L) logits of the padded square -> (P, H, W) on the slice, bilinear."""
+    """(P, L, L) logits of the padded square -> (P, height, width) on the slice, bilinear."""
     side = max(height, width)
     return F.interpolate(logits[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0, :height, :width]
 
 
 def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """(P, 4) boxes in pixels -> (P, H, W) bool: pixels whose center lies in the box."""
+    """(P, 4) boxes in pixels -> (P, height, width) bool: pixels whose center lies in the box."""
     x = torch.arange(width, device=boxes.device) + 0.5
     y = torch.arange(height, device=boxes.device) + 0.5
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
@@ -34,7 +34,7 @@ def slice_probabilities(
     boxes: Tensor,  # (P, 4) in pixels of the slice
     size: tuple[int, int],  # rows, columns of the slice
 ) -> Tensor:
-    """(B, H, W) float32: the probability at each pixel, the largest of the boxes that hold it, else zero."""
+    """(B, H, W) float32: at each pixel the largest probability of the boxes around it, zero outside all boxes."""
     height, width = size
     probabilities = boxes.new_zeros((len(embeddings), height, width))
     if len(boxes):

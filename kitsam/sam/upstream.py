@@ -1,10 +1,9 @@
 """The one place that imports segment_anything.
 
-Its package imports torchvision, for transforms that kitsam never calls. Beside a CPU build of torch, PyPI's
-torchvision cannot load its compiled operators, and its import then ends at "operator torchvision::nms does not
-exist". Declaring the missing schemas is enough to get past. That has to wait until a first import has failed:
-a torchvision that does fit declares them itself, and a name can be declared only once. Cost: importing this module
-takes seconds, so do it inside functions.
+Its package imports torchvision, for transforms that kitsam never calls. Beside a CPU build of torch, PyPI's torchvision
+cannot load its compiled operators, and its import fails with "operator torchvision::nms does not exist". Declaring the
+missing operators is enough to get past that, but only after a first import has failed: a torchvision that fits declares
+them itself, and a name can be declared only once. Cost: importing this module takes seconds.
 """
 
 import importlib
@@ -15,7 +14,7 @@ import torch
 
 from kitsam.system.errors import KitsamError
 
-# The operators that torchvision describes to torch even where its compiled part is absent.
+# The operators that torchvision registers with torch even where its compiled part is absent.
 _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -23,12 +22,12 @@ _SCHEMAS = {
 
 
 def _import_torchvision() -> None:
-    """Raises `KitsamError` when torchvision cannot be imported, with or without its compiled operators."""
+    """Import torchvision with or without its compiled operators. Raises `KitsamError` when neither works."""
     try:
         importlib.import_module("torchvision")
         return
     except RuntimeError:
-        # Submodules that did import would otherwise be missing as attributes of the package's second import.
+        # Submodules that were imported already would be missing as attributes of the package after a second import.
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         for operator, schema in _SCHEMAS.items():
@@ -56,8 +55,8 @@ def _mismatch(error: Exception) -> KitsamError:
 
 _import_torchvision()
 
-from segment_anything import sam_model_registry
-from segment_anything.modeling import (
+from segment_anything import sam_model_registry  # noqa: E402
+from segment_anything.modeling import (  # noqa: E402
     ImageEncoderViT,
     MaskDecoder,
     PromptEncoder,

@@ -1,8 +1,9 @@
 """The forward pass of SAM's image encoder over upstream's modules, weights and names untouched.
 
-Padding that fills a slice up to whole windows takes part in attention, as it does upstream, but is not projected: what a projection makes of
-zeros is its bias. A CPU takes one row of windows at a time, and of a global layer one head in each thread, whose numbers stay in its cache and in memory that the
-process holds already: fresh memory for all of them costs as much as a third of the products.
+Padding that fills a slice up to whole windows takes part in attention, as upstream, but is not projected: the
+projection of zeros is its bias. A CPU takes one row of windows at a time, and in a global layer one head per thread, so
+that the numbers stay in its cache and in memory that the process already holds: fresh memory for all of them would cost
+as much as a third of the matrix products.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,46 +21,47 @@ ROWS_AT_ONCE = 14  # of cells on a CPU: one row of windows
 
 
 def encode(vit: ImageEncoderViT, pixels: Tensor, use_compiled: bool = False) -> Tensor:
-    """(B, 3, side, side) normalized -> embeddings (B, 256, G, G); equal to `vit(pixels)` but for rounding."""
-    # Attention of global layers is compiled on a GPU in any case, and gains nothing on a CPU.
-    project, windows_attend = (
-        (compile_once(_project, False), compile_once(_windows_attend, False))
-        if use_compiled
-        else (_project, _windows_attend)
-    )
+    """(B, 3, side, side) normalized -> embeddings (B, 256, G, G); equal to `vit(pixels)` up to rounding."""
+    add_to_cells, attend_to_windows = _add_to_cells, _attend_to_windows
+    if use_compiled:
+        # Global attention is compiled on a GPU in any case, and gains nothing on a CPU.
+        add_to_cells, attend_to_windows = compile_once(_add_to_cells, False), compile_once(_attend_to_windows, False)
     x = vit.patch_embed(pixels)
     x = x.contiguous() if vit.pos_embed is None else (x + vit.pos_embed).contiguous()
     for block in vit.blocks:
         rows = x.shape[1] if x.is_cuda else ROWS_AT_ONCE
         strips = x.split(rows, dim=1)
         if block.window_size:
-            answers = (windows_attend(block.attn, block.norm1(strip), block.window_size) for strip in strips)
+            answers = (attend_to_windows(block.attn, block.norm1(strip), block.window_size) for strip in strips)
         else:
-            answers = _all_attend(block.attn, block.norm1(x)).split(rows, dim=1)
+            answers = _attend_to_all(block.attn, block.norm1(x)).split(rows, dim=1)
         for strip, answer in zip(strips, answers):
-            project(block, strip, answer)
+            add_to_cells(block, strip, answer)
     return vit.neck(x.permute(0, 3, 1, 2))
 
 
-def _project(block: nn.Module, x: Tensor, answers: Tensor) -> None:
-    """x: cells (B, h, w, C), changed in place; answers of attention to them, of the same shape."""
-    x += block.attn.proj(answers)
-    x += block.mlp(block.norm2(x))
+def _add_to_cells(block: nn.Module, cells: Tensor, answers: Tensor) -> None:
+    """The rest of a layer, in place: cells (B, h, w, C); `answers`: of attention, of the same shape."""
+    cells += block.attn.proj(answers)
+    cells += block.mlp(block.norm2(cells))
 
 
-def _windows_attend(layer: nn.Module, x: Tensor, window: int) -> Tensor:
+def _attend_to_windows(layer: nn.Module, x: Tensor, window: int) -> Tensor:
     """Cells (B, h, w, C) -> answers (B, h, w, C), each from its window of cells."""
     batch, height, width, channels = x.shape
     q, k, v = _windows(layer, x, window)  # (B, down, across, heads, window, window, D)
     down, across = q.shape[1:3]
     q, k, v = (part.flatten(4, 5).flatten(0, 2) for part in (q, k, v))
     answers = attend_in_windows(q, k, v, layer.rel_pos_h, layer.rel_pos_w, (window, window))
-    whole = answers.view(batch, down, across, layer.num_heads, window, window, -1).permute(0, 1, 4, 2, 5, 3, 6)
-    return whole.reshape(batch, down * window, across * window, channels)[:, :height, :width]
+    answers = answers.view(batch, down, across, layer.num_heads, window, window, -1).permute(0, 1, 4, 2, 5, 3, 6)
+    return answers.reshape(batch, down * window, across * window, channels)[:, :height, :width]
 
 
 def _windows(layer: nn.Module, x: Tensor, window: int) -> Tensor:
-    """Cells (B, h, w, C) -> queries, keys, values (3, B, down, across, heads, window, window, D), padded at the bottom and right."""
+    """Cells (B, h, w, C) -> queries, keys, values (3, B, down, across, heads, window, window, D).
+
+    Padded at the bottom and right to whole windows, `down` x `across` of them.
+    """
     batch, height, width, channels = x.shape
     down, across = -(-height // window), -(-width // window)
     heads = layer.num_heads
@@ -75,29 +77,29 @@ def _windows(layer: nn.Module, x: Tensor, window: int) -> Tensor:
     return windows
 
 
-def _all_attend(layer: nn.Module, x: Tensor) -> Tensor:
+def _attend_to_all(layer: nn.Module, x: Tensor) -> Tensor:
     """Cells (B, H, W, C) -> answers (B, H, W, C), each from all cells of its slice."""
     size = x.shape[1:3]
     x = x.flatten(1, 2)
-    answers = _heads_attend(layer, x, size) if x.is_cuda else _heads_in_threads(layer, x, size)
+    answers = _attend_on_gpu(layer, x, size) if x.is_cuda else _attend_on_cpu(layer, x, size)
     return answers.unflatten(1, size)
 
 
-def _heads_attend(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
+def _attend_on_gpu(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, N, C) -> (B, N, C)."""
     q, k, v = layer.qkv(x).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, D)
     return attend_in_kernel(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size).transpose(1, 2).flatten(2)
 
 
-def _heads_in_threads(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, N, C) -> (B, N, C)."""
+def _attend_on_cpu(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, N, C) -> (B, N, C), one head per thread."""
     weights = layer.qkv.weight.unflatten(0, (3, layer.num_heads, -1))
     biases = layer.qkv.bias.unflatten(0, (3, layer.num_heads, -1))
     answers = torch.empty_like(x)
     bfloat16 = torch.is_autocast_enabled("cpu")
 
     def attend(cells: Tensor, answer: Tensor, head: int) -> None:
-        # Both modes hold for one thread only.
+        # Inference mode and autocast hold for one thread only.
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             q, k, v = F.linear(cells, weights[:, head].flatten(0, 1), biases[:, head].flatten()).chunk(3, dim=1)
             attend_by_rows(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size, out=answer[:, head])
@@ -111,6 +113,6 @@ def _heads_in_threads(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Ten
 
 @cache
 def _threads(most: int) -> ThreadPoolExecutor:
-    """Which share torch's threads."""
+    """At most `most` threads, which share the number of threads that torch may use."""
     number = min(torch.get_num_threads(), most)
     return ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(torch.get_num_threads() // number,))

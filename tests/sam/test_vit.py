@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kitsam.sam import attention
-from kitsam.sam.attention import _adding, attend_by_rows, attend_in_windows, relative_terms
+from kitsam.sam.attention import attend_by_rows, attend_in_windows, relative_terms, score_mod
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
 
@@ -72,7 +72,7 @@ def test_the_kernel_of_a_gpu_adds_the_same_terms(asked):
     from torch.nn.attention.flex_attention import flex_attention
 
     q, k, v, *tables = asked
-    answer = flex_attention(q, k, v, score_mod=_adding(*relative_terms(q, *tables, SIZE)))
+    answer = flex_attention(q, k, v, score_mod=score_mod(*relative_terms(q, *tables, SIZE)))
     assert torch.allclose(answer, written_out(*asked), atol=1e-5)
 
 

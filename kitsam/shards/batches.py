@@ -1,18 +1,20 @@
-"""Batches of a training run, made ahead of the steps by a few threads, in buffers that are used again and again.
+"""Batches of a training run, read ahead of the steps by a few threads into memory that is used again and again.
 
-Reading, PNG and zlib release the interpreter, so threads do; a batch is made by one of them, whole. Fresh memory would cost more than the
-reading. What is yielded stays valid until the next batch is asked for.
+Reading, PNG and zlib release the interpreter's lock, so threads are enough; one thread reads a whole batch. Fresh
+memory for each batch would cost more than the reading. A batch is therefore valid only until the next one is taken.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from kitsam.shards.order import SampleOrder
+from kitsam.shards.order import SampleAddress, SampleOrder
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.system.errors import ShardError
 
@@ -32,75 +34,88 @@ def batches(
 ) -> Iterator[T]:
     """Yield `prepare(step, samples)` for each step, with this rank's share of the global batch.
 
-    `workers`: threads; none makes each batch when it is asked for. `fetch_ahead`: steps by which the shards of a set at an address are
-    fetched before they are needed, for all ranks of the machine; 0 leaves that to another process.
+    `workers`: threads; with 0 a batch is read when it is taken. `fetch_ahead`: how many steps before they are needed
+    the shards of a set at an address are fetched, for all ranks of the machine; 0 leaves that to another process.
     """
-    free = [_Buffer(shards.buffer(order.batch_size // ranks)) for _ in range(workers + 1)]
+    ahead = max(workers, 1)  # batches in the making at a time
+    buffers = [_Buffer(shards.buffer(order.batch_size // ranks)) for _ in range(workers + 1)]
     with ExitStack() as stack:
         fetcher = _Fetcher(shards, order, steps, fetch_ahead, stack) if fetch_ahead and shards.source.remote else None
+        threads = _start_threads(workers, stack) if workers else None
 
-        def make(step: int, addresses: list, buffer: _Buffer) -> tuple[T, _Buffer]:
+        def read(step: int, addresses: list[SampleAddress], buffer: _Buffer) -> tuple[T, _Buffer]:
             return prepare(step, shards.read(addresses, buffer.wait())), buffer
 
         def begin(step: int) -> Callable[[], tuple[T, _Buffer]]:
-            # The order is worked out here: it remembers, and is not made for several threads.
-            work = make, step, order.rank_batch(step, rank, ranks), free.pop()
-            return threads.submit(*work).result if workers else lambda: make(*work[1:])
+            """A call that returns the batch: it waits for the thread that reads it, or without threads reads it."""
+            # The addresses are looked up in this thread: the order caches windows, and is not safe for several threads.
+            call = partial(read, step, order.rank_batch(step, rank, ranks), buffers.pop())
+            return threads.submit(call).result if threads else call
 
-        if workers:
-            # One thread of torch in each: with more they would take the cores that the step computes on.
-            threads = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-            stack.callback(threads.shutdown, cancel_futures=True)
-        waiting = [begin(step) for step in steps[: max(workers, 1)]]
+        calls = deque(begin(step) for step in steps[:ahead])
         for number, step in enumerate(steps):
             if fetcher:
-                fetcher.reach(step)
-            batch, buffer = waiting.pop(0)()
+                fetcher.advance(step)
+            batch, buffer = calls.popleft()()
             yield batch
             buffer.release()
-            free.append(buffer)
-            if number + max(workers, 1) < len(steps):
-                waiting.append(begin(steps[number + max(workers, 1)]))
+            buffers.append(buffer)
+            if number + ahead < len(steps):
+                calls.append(begin(steps[number + ahead]))
+
+
+def _start_threads(count: int, stack: ExitStack) -> ThreadPoolExecutor:
+    # Each computes with one thread of torch: more would take the cores of the training step.
+    threads = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    stack.callback(threads.shutdown, cancel_futures=True)
+    return threads
 
 
 class _Buffer:
-    """Rows to read into, and when a GPU has copied what was there before."""
+    """Memory for the embeddings of one batch after another.
+
+    A GPU copies from pinned memory while the program goes on: `release` marks the end of that copy, `wait` waits for
+    it.
+    """
 
     def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-        self.copied = torch.cuda.Event() if rows.is_pinned() else None
+        self.rows = rows  # (B, 256, G, G)
+        self.copy_end = torch.cuda.Event() if rows.is_pinned() else None
 
     def release(self) -> None:
-        if self.copied:
-            self.copied.record()
+        if self.copy_end:
+            self.copy_end.record()
 
     def wait(self) -> Tensor:
-        if self.copied:
-            self.copied.synchronize()
+        if self.copy_end:
+            self.copy_end.synchronize()
         return self.rows
 
 
 class _Fetcher:
-    """Brings the shards of the steps to come into the cache, in the order in which they will be needed."""
+    """Fetches the shards of coming steps into the cache, in the order in which they will be needed."""
 
     def __init__(self, shards: ShardSet, order: SampleOrder, steps: range, ahead: int, stack: ExitStack) -> None:
         self.shards, self.order, self.ahead = shards, order, ahead
-        self.next, self.last = steps.start, steps.stop
-        self.asked: dict[int, Future] = {}
+        self.next, self.stop = steps.start, steps.stop
+        self.fetches: dict[int, Future] = {}  # by number of the shard
         self.thread = ThreadPoolExecutor(1)
         stack.callback(self.thread.shutdown, wait=False, cancel_futures=True)
 
-    def reach(self, step: int) -> None:
-        """Ask for the shards up to `ahead` steps from `step`. Those in use by then are asked for anew, so that they count as used."""
-        while self.next < min(step + self.ahead, self.last):
+    def advance(self, step: int) -> None:
+        """Fetch the shards of the next `ahead` steps from `step` on.
+
+        A shard fetched before is fetched again when a later step needs it: if it is still in the cache, that only marks
+        it as used.
+        """
+        while self.next < min(step + self.ahead, self.stop):
             for number in dict.fromkeys(address.shard for address in self.order.batch(self.next)):
-                if number not in self.asked or self.asked[number].done():
-                    self.asked[number] = self.thread.submit(self._fetch, number)
+                if number not in self.fetches or self.fetches[number].done():
+                    self.fetches[number] = self.thread.submit(self._fetch, number)
             self.next += 1
 
     def _fetch(self, number: int) -> None:
         entry = self.shards.manifest.train[number]
-        try:
+        # After an error the reader of the shard tries again, and reports it.
+        with suppress(ShardError):
             self.shards.source.open(entry.name, entry.sha256).close()
-        except ShardError:
-            pass  # who needs the shard tries again, and says so

@@ -1,6 +1,7 @@
-"""The index of a shard: a sidecar `.json` that holds the tar's SHA-256 and, per sample, where each member lies.
+"""The index of a shard: a sidecar `.json` with the tar's SHA-256 and, per sample, the offset of each member.
 
-It is written after its tar; a tar without one is unfinished.
+It is written after its tar, so a tar without one is unfinished. With the offsets a sample is read by one call, without
+looking through the tar.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -29,9 +30,9 @@ class SampleEntry:
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What was embedded together with a shard, in one unit of work."""
+    """The unit of work that wrote a shard: some cases, and all shards of their samples."""
 
-    planned: dict[str, Any] = field(default_factory=dict)  # cases and number of samples, as embedding's plan has them
+    planned: dict[str, Any] = field(default_factory=dict)  # cases and number of samples, as in the plan of embedding
     skipped: dict[str, str] = field(default_factory=dict)  # case -> why it could not be embedded
     shards: tuple[str, ...] = ()  # names of all shards of the unit
 
@@ -55,5 +56,5 @@ def write_index(shard: Path, index: ShardIndex) -> None:
 
 
 def read_index(shard: Path) -> ShardIndex:
-    """Raises `ShardError` naming the sidecar when it is missing or is none."""
+    """Read a shard's sidecar. Raises `ShardError` naming it when it is missing or is no index."""
     return read_record(index_path(shard), ShardIndex, ShardError)

@@ -10,7 +10,7 @@ from kitsam.system.console import say
 
 def run(config: ShardsConfig) -> int:
     manifest = read_manifest(config.shards, "shards")
-    say(_made_by(manifest))
+    say(_origin(manifest))
     say(_strata(manifest))
     say(_balance(manifest))
     for name, reason in manifest.skipped.items():
@@ -18,7 +18,7 @@ def run(config: ShardsConfig) -> int:
     return 0
 
 
-def _made_by(manifest: Manifest) -> Table:
+def _origin(manifest: Manifest) -> Table:
     table = Table(show_header=False, title="Shard set")
     encoder = manifest.encoder
     table.add_row(

@@ -1,11 +1,12 @@
 """The manifest: what a shard set holds and how it was made.
 
-`manifest.json` is small: settings, split, and one line a shard; what a shard holds sample by sample stands in its sidecar. It
-is written once, when every shard is there, so a set without one is unfinished. Embeddings of one encoder and
-window mean nothing to a decoder trained on another's: `signature` is what must agree.
+`manifest.json` is small: settings, split, and one line per shard; the samples of a shard are listed in its sidecar. It
+is written once, when every shard is there, so a set without one is unfinished. Embeddings of one encoder and window
+mean nothing to a decoder trained on another's: `signature` is what must agree.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Signature:
-    """What embeddings must have in common to be understood by the same decoder."""
+    """The settings that embeddings must share for one decoder to understand them."""
 
     encoder: dict[str, Any]
     input: dict[str, Any]
@@ -45,7 +46,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` holds."""
+    """The content of `manifest.json`."""
 
     format: int
     kitsam: str  # version that wrote the set
@@ -75,7 +76,10 @@ def write_manifest(shards: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(shards: str | Path, option: str = "--shards", source: Source | None = None) -> Manifest:
-    """Raises `OptionError` where no finished set is, `ShardError` where the manifest is not one."""
+    """Read the manifest of the set in a folder or at an address, or from its `source` where that is open already.
+
+    Raises `OptionError` naming `option` when there is no finished set, `ShardError` when the manifest is not valid.
+    """
     source = source or open_source(shards, CacheConfig(), option)
     path = source.small_file(NAME)
     if path is None:
@@ -87,22 +91,23 @@ def read_manifest(shards: str | Path, option: str = "--shards", source: Source |
         raise ShardError(f"{path}: not a shard set of format {FORMAT_VERSION}")
     manifest = as_record(content, Manifest, path, ShardError)
     for entry in (*manifest.train, *manifest.val):
-        # A name becomes part of a path or of a command.
+        # A name becomes part of a path or of a command, so it must be harmless.
         if not SHARD_NAME.fullmatch(entry.name):
             raise ShardError(f"{path}: not the name of a shard: {entry.name!r}")
     return manifest
 
 
-def count_strata(shards: tuple[ShardEntry, ...]) -> dict[str, int]:
+def count_strata(shards: Sequence[ShardEntry]) -> dict[str, int]:
+    """Samples per stratum."""
     return {stratum: sum(shard.samples for shard in shards if shard.stratum == stratum) for stratum in STRATA}
 
 
 def check_signature(expected: Signature, actual: Signature, decoder: Path, source: str | Path) -> None:
-    """Raises `ShardError` naming the first thing in which `decoder`'s training set and `source` differ."""
+    """Raises `ShardError` naming the first setting in which `decoder`'s training set and `source` differ."""
     for part in ("encoder", "input"):
-        there = getattr(actual, part)
+        settings = getattr(actual, part)
         for name, value in getattr(expected, part).items():
-            if there.get(name) != value:
+            if settings.get(name) != value:
                 raise ShardError(
-                    f"{source}: {part} {name} is {there.get(name)}, but {decoder} was trained with {value}"
+                    f"{source}: {part} {name} is {settings.get(name)}, but {decoder} was trained with {value}"
                 )

@@ -1,7 +1,7 @@
-"""Masks as PNG: written so that they can be read fast, read whoever wrote them.
+"""Masks as PNG: written so that they can be read fast; any other PNG can be read too.
 
-Labels are flat, so PNG's row filters gain nothing; without them a decoded file is the array itself, with one byte before each row. Any other
-PNG goes through Pillow, which takes about three times as long.
+Labels are flat areas, so PNG's row filters gain nothing; without them a decompressed file is the array itself, with one
+byte before each row. Any other PNG goes through Pillow, which takes about three times as long.
 """
 
 import io
@@ -16,11 +16,11 @@ from kitsam.system.errors import ShardError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY_8_BIT = bytes([8, 0, 0, 0, 0])  # depth, color, compression, filter, interlace
 HEADER = SIGNATURE + struct.pack(">I4s", 13, b"IHDR")
-DATA_AT = len(HEADER) + 13 + 4  # where the second chunk begins
+DATA_AT = len(HEADER) + 13 + 4  # offset of the second chunk
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """`mask`: (h, w) uint8."""
+    """`mask`: (h, w) uint8 -> the bytes of a PNG."""
     height, width = mask.shape
     rows = np.zeros((height, width + 1), np.uint8)
     rows[:, 1:] = mask
@@ -33,7 +33,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def decode_mask(png: bytes, source: str, empty: bool = False) -> np.ndarray:
-    """(h, w) uint8 labels; of a mask known to be `empty` only the size is read. Raises `ShardError` naming `source`."""
+    """(h, w) uint8 labels; only the size is read of a mask that is `empty`. Raises `ShardError` naming `source`."""
     try:
         width, height = struct.unpack_from(">II", png, len(HEADER))
         if empty and png.startswith(HEADER):

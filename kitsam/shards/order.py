@@ -1,13 +1,12 @@
 """Order of training samples: a pure function of the step.
 
-Every stratum is an endless sequence of passes over its samples. Pass `p` permutes the stratum's shards by
-(seed, stratum, p), takes them in windows of a few shards and permutes the samples inside a window, so that a step
-reads few files. A batch takes its quota from each sequence at a position known from the step alone: any rank can name any batch
-without reading data, resuming is free, and the order does not depend on how many ranks there are.
-
-A quota that is no whole number is carried over (largest remainder): after any number of steps a stratum is behind or
-ahead by a few samples, and exactly even whenever the step's slots divide by the quotas' sum. Cost: a few microseconds a step for the
-counts, one permutation of a window in memory per stratum.
+Every stratum is an endless sequence of passes over its samples. Pass `p` permutes the stratum's shards by (seed,
+stratum, p), takes them in windows of a few shards and permutes the samples inside a window, so that a step reads few
+files. A batch takes its quota from each sequence at a position known from the step alone: any rank can name any batch
+without reading data, resuming is free, and the order does not depend on the number of ranks. A quota that is not a
+whole number is carried over (largest remainder): a stratum is at any step at most a few samples behind or ahead, and
+exactly even whenever the slots so far divide by the sum of the weights. Cost: a few microseconds a step for the counts,
+and one permuted window per stratum in memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ WINDOW_SHARDS = 4  # shards whose samples are mixed; bounds the files a step rea
 
 
 class SampleAddress(NamedTuple):
-    shard: int  # index in the list the order was made from
+    shard: int  # number of the shard in the manifest
     sample: int  # index in that shard
 
 
@@ -41,8 +40,8 @@ class StratumShards:
 def quota_weights(quotas: str | Mapping[str, float], available: Mapping[str, int]) -> dict[str, int]:
     """Whole-number weights of the strata in a batch; strata without samples are left out.
 
-    `quotas`: a table of shares, or "natural" for the data's own. Raises `OptionError` for an unknown stratum, a negative share, or
-    when nothing can be drawn.
+    `quotas`: a table of shares, or "natural" for the data's own; `available`: samples per stratum. Raises `OptionError`
+    for an unknown stratum, a negative share, or when no stratum with a share has samples.
     """
     if quotas == "natural":
         shares = {stratum: Fraction(count) for stratum, count in available.items()}
@@ -53,67 +52,70 @@ def quota_weights(quotas: str | Mapping[str, float], available: Mapping[str, int
             if not 0 <= share < float("inf"):
                 raise OptionError(f"--quotas: the share of {stratum} must be a number from 0, not {share}")
         shares = {stratum: Fraction(str(share)) for stratum, share in quotas.items()}
-    drawn = {stratum: share for stratum, share in shares.items() if share and available[stratum]}
-    if not drawn:
+    positive = {stratum: share for stratum, share in shares.items() if share and available[stratum]}
+    if not positive:
         raise OptionError(f"--quotas: no training sample in any of {', '.join(shares)}")
-    scale = lcm(*(share.denominator for share in drawn.values()))
-    weights = {stratum: int(share * scale) for stratum, share in drawn.items()}
-    common = gcd(*weights.values())
-    return {stratum: weight // common for stratum, weight in weights.items()}
+    scale = lcm(*(share.denominator for share in positive.values()))
+    weights = {stratum: int(share * scale) for stratum, share in positive.items()}
+    divisor = gcd(*weights.values())
+    return {stratum: weight // divisor for stratum, weight in weights.items()}
 
 
 class BatchCounts:
-    """How many samples of each stratum the batches hold."""
+    """How many samples of each stratum the batches hold.
+
+    With weights 1 and 2 and batches of 4, a batch is due 4/3 and 8/3 samples: the batches hold 1 + 3, 2 + 2, 1 + 3
+    samples, after which both strata have had their share of 12 and the counts repeat.
+    """
 
     def __init__(self, weights: Sequence[int], batch_size: int) -> None:
         self.weights, self.batch_size = tuple(weights), batch_size
         self.total = sum(weights)
         # After so many steps every stratum has had exactly its share, and the counts repeat.
         self.period = self.total // gcd(self.total, batch_size)
-        self._carry = [0] * len(weights)  # what is still owed, in units of 1 / total
-        self._drawn = [tuple([0] * len(weights))]  # by step, cumulative, grown as asked
+        self._carry = [0] * len(weights)  # of each stratum, in units of 1 / total
+        self._sums = [(0,) * len(weights)]  # counts of the batches before each step of a period, as far as needed yet
 
-    def drawn_before(self, step: int) -> tuple[int, ...]:
+    def samples_before(self, step: int) -> tuple[int, ...]:
         """Samples of each stratum in the batches before `step`."""
         periods, rest = divmod(step, self.period)
-        while len(self._drawn) <= rest:
-            self._drawn.append(tuple(map(sum, zip(self._drawn[-1], self._next_counts()))))
+        while len(self._sums) <= rest:
+            self._sums.append(tuple(map(sum, zip(self._sums[-1], self._next_counts()))))
         whole = periods * self.period * self.batch_size // self.total
-        return tuple(count + whole * weight for count, weight in zip(self._drawn[rest], self.weights))
+        return tuple(count + whole * weight for count, weight in zip(self._sums[rest], self.weights))
 
     def _next_counts(self) -> list[int]:
-        owed = [carry + weight * self.batch_size for carry, weight in zip(self._carry, self.weights)]
-        counts = [max(0, amount // self.total) for amount in owed]
-        left = [amount - count * self.total for amount, count in zip(owed, counts)]
-        for missing in _signs(self.batch_size - sum(counts)):
-            drawable = range(len(left)) if missing > 0 else [i for i, count in enumerate(counts) if count]
-            index = max(drawable, key=lambda i: missing * left[i])
-            counts[index] += missing
-            left[index] -= missing * self.total
-        self._carry = left
+        due = [carry + weight * self.batch_size for carry, weight in zip(self._carry, self.weights)]
+        counts = [max(0, amount // self.total) for amount in due]
+        carry = [amount - count * self.total for amount, count in zip(due, counts)]
+        # Fill the batch up from the strata furthest behind, or take samples away from those furthest ahead.
+        missing = self.batch_size - sum(counts)
+        one = 1 if missing > 0 else -1
+        for _ in range(abs(missing)):
+            candidates = range(len(counts)) if missing > 0 else [i for i, count in enumerate(counts) if count]
+            index = max(candidates, key=lambda i: one * carry[i])
+            counts[index] += one
+            carry[index] -= one * self.total
+        self._carry = carry
         return counts
 
 
-def _signs(difference: int) -> list[int]:
-    return [1 if difference > 0 else -1] * abs(difference)
-
-
 class SampleOrder:
-    """Names the samples of any batch. See the module's text for the order itself."""
+    """Names the samples of any batch, by the order that the module's docstring explains."""
 
     def __init__(
         self, strata: Mapping[str, StratumShards], weights: Mapping[str, int], batch_size: int, seed: int
     ) -> None:
         self.strata = {stratum: strata[stratum] for stratum in weights}
         self.seed, self.batch_size = seed, batch_size
-        self._samples = {stratum: sum(of.samples) for stratum, of in self.strata.items()}
+        self._samples = {stratum: sum(shards.samples) for stratum, shards in self.strata.items()}
         self.counts = BatchCounts(tuple(weights.values()), batch_size)
-        self._window = lru_cache(maxsize=4 * len(weights))(self._permuted_window)
-        self._windows = lru_cache(maxsize=2 * len(weights))(self._pass_windows)
+        self._window = lru_cache(maxsize=4 * len(weights))(self._draw_window)
+        self._windows = lru_cache(maxsize=2 * len(weights))(self._draw_windows)
 
     def batch(self, step: int) -> list[SampleAddress]:
         """The global batch of a step, stratum by stratum."""
-        before, after = self.counts.drawn_before(step), self.counts.drawn_before(step + 1)
+        before, after = self.counts.samples_before(step), self.counts.samples_before(step + 1)
         return [
             self._sample(stratum, position)
             for stratum, first, last in zip(self.strata, before, after)
@@ -130,19 +132,20 @@ class SampleOrder:
         window = int(np.searchsorted(starts, index, side="right")) - 1
         return self._window(stratum, number, window)[index - int(starts[window])]
 
-    def _pass_windows(self, stratum: str, number: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """First position of each window of a pass, and the window's shards (positions in the stratum's list)."""
+    def _draw_windows(self, stratum: str, number: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The windows of pass `number`: first position of each, (W,) int, and its shards, indices in the stratum."""
         samples = np.array(self.strata[stratum].samples)
         shards = generator(self.seed, "shards", stratum, number).permutation(len(samples))
         windows = [shards[first : first + WINDOW_SHARDS] for first in range(0, len(shards), WINDOW_SHARDS)]
         sizes = [samples[window].sum() for window in windows]
         return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int), windows
 
-    def _permuted_window(self, stratum: str, number: int, window: int) -> list[SampleAddress]:
-        of = self.strata[stratum]
-        members = self._windows(stratum, number)[1][window]
+    def _draw_window(self, stratum: str, number: int, window: int) -> list[SampleAddress]:
+        """The samples of one window of pass `number`, in their order."""
+        shards, samples = self.strata[stratum].shards, self.strata[stratum].samples
+        _, windows = self._windows(stratum, number)
         addresses = [
-            SampleAddress(of.shards[shard], sample) for shard in members for sample in range(of.samples[shard])
+            SampleAddress(shards[index], sample) for index in windows[window] for sample in range(samples[index])
         ]
         order = generator(self.seed, "samples", stratum, number, window).permutation(len(addresses))
         return [addresses[index] for index in order]

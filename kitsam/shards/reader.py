@@ -1,7 +1,7 @@
 """Read a shard set: training samples by address, validation cases slice by slice.
 
-Embeddings are read from the tars straight into the rows of one tensor, which may be one that is used again and again; the
-indexes say where they lie. A sample costs one call to the system.
+Embeddings are read from the tars straight into the rows of one tensor, which can be reused from batch to batch; the
+indexes say where they lie. A sample costs one system call.
 """
 
 import os
@@ -27,7 +27,7 @@ from kitsam.shards.storage import restore
 from kitsam.system.errors import ShardError
 from kitsam.system.records import decode_record
 
-INDEXES_KEPT = 64  # of some 100 kB each; a step draws from a window of a few shards of each stratum
+INDEX_CACHE = 64  # indexes, some 100 kB each; a step draws from a window of a few shards of each stratum
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ShardSet:
         self.source = open_source(shards, cache or CacheConfig(), option)
         self.manifest: Manifest = read_manifest(shards, option, self.source)
         self.dtype = getattr(torch, self.manifest.embedding["dtype"])
-        self.index = lru_cache(INDEXES_KEPT)(self._read_index)
+        self.index = lru_cache(INDEX_CACHE)(self._read_index)
 
     def _read_index(self, shard: ShardEntry) -> ShardIndex:
         path = self.source.index(shard.name, shard.sha256)
@@ -65,7 +65,7 @@ class ShardSet:
     def order(
         self, quotas: str | Mapping[str, float], batch_size: int, seed: int, strata: Sequence[str]
     ) -> SampleOrder:
-        """The order of training samples from `strata`, in a batch by `quotas`."""
+        """The order of the training samples of `strata`, mixed in a batch by `quotas`."""
         shards = {
             stratum: StratumShards(
                 tuple(number for number, entry in enumerate(self.manifest.train) if entry.stratum == stratum),
@@ -73,19 +73,23 @@ class ShardSet:
             )
             for stratum in strata
         }
-        weights = quota_weights(quotas, {stratum: sum(of.samples) for stratum, of in shards.items()})
+        weights = quota_weights(quotas, {stratum: sum(entry.samples) for stratum, entry in shards.items()})
         return SampleOrder(shards, weights, batch_size, seed)
 
     def keys(self, addresses: Sequence[SampleAddress]) -> list[str]:
+        """Keys of training samples."""
         return [self._training_sample(address)[1].key for address in addresses]
 
     def buffer(self, count: int) -> Tensor:
-        """(count, 256, G, G) to read into; in memory that a GPU can copy from by itself, where there is one."""
+        """(count, 256, G, G) to read into: where there is a GPU, in memory that it can copy from by itself."""
         shape = (count, *self.manifest.embedding["shape"])
         return torch.empty(shape, dtype=self.dtype, pin_memory=torch.cuda.is_available())
 
     def read(self, addresses: Sequence[SampleAddress], into: Tensor | None = None) -> Samples:
-        """Training samples by address. `into`: a `buffer` for at least as many, whose first rows become their embeddings."""
+        """Training samples by address.
+
+        `into`: a `buffer` for at least as many samples; its first rows become their embeddings.
+        """
         return self._read_samples([self._training_sample(address) for address in addresses], into)
 
     def _training_sample(self, address: SampleAddress) -> tuple[ShardEntry, SampleEntry]:
@@ -93,32 +97,31 @@ class ShardSet:
         return shard, self.index(shard).samples[address.sample]
 
     def validation_slices(self, shard: ShardEntry, first: int, count: int) -> Samples:
-        """Slices `first` to `first + count` of a validation case, in order; fewer at its end."""
-        chosen = self.index(shard).samples[first : first + count]
-        return self._read_samples([(shard, sample) for sample in chosen])
+        """`count` slices of a validation case from slice `first` on, in order; fewer at its end."""
+        entries = self.index(shard).samples[first : first + count]
+        return self._read_samples([(shard, entry) for entry in entries])
 
-    def _read_samples(self, wanted: Sequence[tuple[ShardEntry, SampleEntry]], into: Tensor | None = None) -> Samples:
-        stored = (self.buffer(len(wanted)) if into is None else into)[: len(wanted)]
+    def _read_samples(self, places: Sequence[tuple[ShardEntry, SampleEntry]], into: Tensor | None = None) -> Samples:
+        stored = (self.buffer(len(places)) if into is None else into)[: len(places)]
         rows = stored.numpy()
         scales = torch.empty(stored.shape[:2]) if self.dtype == torch.int8 else None
-        parts: list[tuple[SampleRecord, np.ndarray]] = [None] * len(wanted)
-        with ExitStack() as files:
-            opened: dict[str, BinaryIO] = {}
-            # In the order in which they lie on the disk.
-            for number in sorted(range(len(wanted)), key=lambda i: (wanted[i][0].name, wanted[i][1].embedding)):
-                shard, sample = wanted[number]
-                if shard.name not in opened:
-                    opened[shard.name] = files.enter_context(self.source.open(shard.name, shard.sha256))
-                rest = _read_sample(opened[shard.name], rows[number], sample, shard.name)
+        labels: dict[int, _Labels] = {}
+        with ExitStack() as stack:
+            files: dict[str, BinaryIO] = {}
+            # In their order on the disk.
+            for number in sorted(range(len(places)), key=lambda i: (places[i][0].name, places[i][1].embedding)):
+                shard, entry = places[number]
+                if shard.name not in files:
+                    files[shard.name] = stack.enter_context(self.source.open(shard.name, shard.sha256))
+                labels[number] = _read_sample(files[shard.name], rows[number], entry, shard.name)
                 if scales is not None:
-                    scales[number] = torch.from_numpy(rest.scales)
-                parts[number] = rest.record, rest.mask
-        records, masks = zip(*parts) if parts else ((), ())
-        return Samples(records, stored, scales, masks)
+                    scales[number] = torch.from_numpy(labels[number].scales)
+        in_order = [labels[number] for number in range(len(places))]
+        return Samples(tuple(one.record for one in in_order), stored, scales, tuple(one.mask for one in in_order))
 
 
 @dataclass(frozen=True)
-class _Rest:
+class _Labels:
     """A sample without its embedding."""
 
     record: SampleRecord
@@ -126,20 +129,20 @@ class _Rest:
     scales: np.ndarray | None  # (256,) float32
 
 
-def _read_sample(file: BinaryIO, row: np.ndarray, sample: SampleEntry, shard: str) -> _Rest:
-    """Fill `row` with the embedding; the members behind it in the tar come with the same call."""
-    begin = sample.embedding + row.nbytes
-    rest = bytearray(sum(sample.mask) - begin)
-    _read_into(file, [memoryview(row).cast("B"), memoryview(rest)], sample.embedding, shard)
+def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str) -> _Labels:
+    """Read the embedding into `row`, (256, G, G); the same call reads the members behind it in the tar."""
+    begin = entry.embedding + row.nbytes
+    tail = bytearray(sum(entry.mask) - begin)
+    _read_into(file, [memoryview(row).cast("B"), memoryview(tail)], entry.embedding, shard)
 
     def member(offset: int, size: int) -> bytes:
-        return bytes(rest[offset - begin : offset - begin + size])
+        return bytes(tail[offset - begin : offset - begin + size])
 
-    source = f"{shard}: {sample.key}"
-    record = decode_record(member(*sample.record), SampleRecord, source, ShardError)
-    mask = decode_mask(member(*sample.mask), source, empty=not any(sample.pixels[1:]))
-    scales = None if sample.scale is None else np.frombuffer(rest, np.float32, len(row), sample.scale - begin)
-    return _Rest(record, mask, scales)
+    source = f"{shard}: {entry.key}"
+    record = decode_record(member(*entry.record), SampleRecord, source, ShardError)
+    mask = decode_mask(member(*entry.mask), source, empty=not any(entry.pixels[1:]))
+    scales = None if entry.scale is None else np.frombuffer(tail, np.float32, len(row), entry.scale - begin)
+    return _Labels(record, mask, scales)
 
 
 def _read_into(file: BinaryIO, buffers: list[memoryview], offset: int, shard: str) -> None:

@@ -1,9 +1,8 @@
 """One slice in one view, as members of a plain tar that stock `webdataset` reads.
 
-`KEY.emb.npy` float16 or int8 (256, G, G) uncompressed, for int8 `KEY.scale.npy` float32 (256,), `KEY.json` the record, `KEY.mask.png`
-uint8 labels. KEY is
-`case_00000-0123-0`: case, slice, view. The npy header is 128 bytes, so that the embedding's payload lies at a
-known offset and can be read straight into a batch. Nothing here is ever unpickled.
+`KEY.emb.npy` float16 or int8 (256, G, G) uncompressed, for int8 `KEY.scale.npy` float32 (256,), `KEY.json` the record,
+`KEY.mask.png` uint8 labels. KEY is `case_00000-0123-0`: case, slice, view. The npy header is 128 bytes, so that the
+embedding's payload lies at a known offset and can be read straight into a batch. Nothing here is ever unpickled.
 """
 
 import io
@@ -22,7 +21,7 @@ NPY_HEADER = 128  # bytes of an npy file before its numbers, for the shapes stor
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """What is known of a sample; the content of `KEY.json`."""
+    """Where a sample comes from and what its mask holds: the content of `KEY.json`."""
 
     case: str
     slice: int  # index in the canonical frame, 0 nearest the head
@@ -38,7 +37,10 @@ class SampleRecord:
         return sample_key(self.case, self.slice, self.view)
 
     def pixel_of(self, mask: np.ndarray) -> tuple[float, float]:
-        """Size of a pixel of the stored mask, mm a row and a column; views may be a little larger or smaller."""
+        """Size of a pixel of the stored mask (h, w), mm a row and a column.
+
+        A view may be scaled and differ from it a little.
+        """
         sizes = zip(self.spacing[1:], self.native_shape, mask.shape)
         return tuple(mm * native / stored for mm, native, stored in sizes)
 
@@ -48,12 +50,12 @@ def sample_key(case: str, slice_index: int, view: int) -> str:
 
 
 def member_suffixes(storage: Storage) -> tuple[str, ...]:
-    """In the order in which a tar holds them."""
+    """Of a sample's members, in their order in the tar."""
     return (EMBEDDING, SCALE, RECORD, MASK) if storage == "int8" else (EMBEDDING, RECORD, MASK)
 
 
 def encode_members(embedding: np.ndarray, mask: np.ndarray, record: SampleRecord, storage: Storage) -> dict[str, bytes]:
-    """The members in the order in which a tar holds them.
+    """The members by suffix, in their order in the tar.
 
     `embedding`: (256, G, G) float16; `mask`: (h, w) uint8.
     """
@@ -72,5 +74,5 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def payload_offset(npy: bytes) -> int:
-    """Where the numbers begin in an encoded npy file."""
+    """Offset of the numbers in an npy file, bytes."""
     return 10 + int.from_bytes(npy[8:10], "little")

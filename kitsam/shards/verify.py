@@ -1,19 +1,20 @@
 """`kitsam shards verify`: every byte and every count, against the manifest and the sidecars.
 
-A tar cut at a member's header reads as fewer samples with no error, so readability proves nothing: the checksum and
-the members' names decide. Reading is what it costs; tars are hashed by a few threads.
+A tar cut at a member's header reads as fewer samples without any error, so readability proves nothing: the checksum and
+the members' names decide. The cost is reading everything once; a few threads hash the tars.
 """
 
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from kitsam.shards.config import ShardsConfig, Storage
-from kitsam.shards.fetch import is_address
 from kitsam.shards.index import ShardIndex, read_index
 from kitsam.shards.manifest import ShardEntry, read_manifest
 from kitsam.shards.sample import NPY_HEADER, member_suffixes
 from kitsam.system.console import progress, say
+from kitsam.system.download import is_address
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
 
@@ -26,15 +27,15 @@ def run(config: ShardsConfig) -> int:
         raise OptionError("shards: verify wants a folder; shards from an address are checked as they are fetched")
     folder = Path(config.shards)
     entries = (*manifest.train, *manifest.val)
+    find = partial(find_fault, folder, storage=manifest.embedding["dtype"])
+    faults = []
     with ThreadPoolExecutor(THREADS) as threads, progress("Verifying", len(entries), "shards") as tick:
-        faults = []
-        for entry, fault in zip(
-            entries, threads.map(lambda entry: find_fault(folder, entry, manifest.embedding["dtype"]), entries)
-        ):
-            faults += [fault] if fault else []
+        for entry, fault in zip(entries, threads.map(find, entries)):
+            if fault:
+                faults.append(fault)
             tick(1, entry.name)
-    known = {entry.name for entry in entries}
-    faults += [f"{path}: not in the manifest" for path in sorted(folder.glob("*/*.tar")) if _name(path) not in known]
+    names = {entry.name for entry in entries}
+    faults += [f"{path}: not in the manifest" for path in sorted(folder.glob("*/*.tar")) if _name(path) not in names]
     for fault in faults:
         say(f"BAD {fault}")
     good = f"{len(entries)} shards, {sum(entry.samples for entry in entries)} samples"
@@ -42,23 +43,12 @@ def run(config: ShardsConfig) -> int:
     return 1 if faults else 0
 
 
-def _misplaced(index: ShardIndex, members: list[tarfile.TarInfo]) -> str | None:
-    """The first sample that does not lie where the index says."""
-    each = len(members) // max(len(index.samples), 1)
-    for number, sample in enumerate(index.samples):
-        numbers, *_, record, mask = members[number * each : (number + 1) * each]
-        found = numbers.offset_data + NPY_HEADER, (record.offset_data, record.size), (mask.offset_data, mask.size)
-        if found != (sample.embedding, sample.record, sample.mask):
-            return sample.key
-    return None
-
-
 def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
 def find_fault(folder: Path, entry: ShardEntry, storage: Storage) -> str | None:
-    """What is wrong with a shard, naming it; None when nothing is."""
+    """What is wrong with a shard, in a line that names it; None when nothing is."""
     path = folder / entry.name
     try:
         if not path.is_file():
@@ -76,8 +66,19 @@ def find_fault(folder: Path, entry: ShardEntry, storage: Storage) -> str | None:
             members = tar.getmembers()
         if [member.name for member in members] != expected:
             return f"{path}: holds other members than its index says"
-        if stray := _misplaced(index, members):
+        if stray := _find_stray(index, members):
             return f"{path}: its index says wrongly where {stray} lies"
     except (KitsamError, OSError, tarfile.TarError) as error:
         return f"{path}: {error}"
+    return None
+
+
+def _find_stray(index: ShardIndex, members: list[tarfile.TarInfo]) -> str | None:
+    """Key of the first sample whose offsets in the index are not those in the tar; None when all are right."""
+    per_sample = len(members) // max(len(index.samples), 1)
+    for number, sample in enumerate(index.samples):
+        embedding, *_, record, mask = members[number * per_sample : (number + 1) * per_sample]
+        places = embedding.offset_data + NPY_HEADER, (record.offset_data, record.size), (mask.offset_data, mask.size)
+        if places != (sample.embedding, sample.record, sample.mask):
+            return sample.key
     return None

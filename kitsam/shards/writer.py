@@ -1,14 +1,15 @@
 """Shards: plain tars that appear under their names only when complete, each with an index beside it.
 
-The tar is written through a hash to a temporary name, flushed, renamed; then its sidecar `.json` is written, which
-holds the tar's SHA-256 and, per sample, where each member lies. A tar without its sidecar is thus unfinished. Times, owners
-and the order of members are fixed, so that the same samples give the same bytes.
+The tar is hashed as it is written to a temporary name, flushed and renamed; then the caller writes its index, the
+sidecar `.json`. A tar without one is thus unfinished. Times, owners and the order of members are fixed, so that the
+same samples give the same bytes.
 """
 
 import hashlib
 import tarfile
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import final
 
 import numpy as np
@@ -22,7 +23,7 @@ from kitsam.system.files import complete_or_absent
 
 @final
 class ShardWriter(AbstractContextManager):
-    """Write one shard. Leaving the block by an error leaves no trace of it; else `index` tells what was written."""
+    """A context in which one shard is written. An error in it leaves no file; after it `index` describes the shard."""
 
     def __init__(self, path: Path, storage: Storage = "float16") -> None:
         self.path, self.storage = path, storage
@@ -34,7 +35,7 @@ class ShardWriter(AbstractContextManager):
         with ExitStack() as stack:
             temporary = stack.enter_context(complete_or_absent(self.path))
             self._file = stack.enter_context(open(temporary, "wb"))
-            self._opened = stack.pop_all()
+            self._resources = stack.pop_all()
         return self
 
     def add(self, embedding: np.ndarray, mask: np.ndarray, record: SampleRecord) -> None:
@@ -63,7 +64,7 @@ class ShardWriter(AbstractContextManager):
         return offset
 
     def _write(self, data: bytes) -> None:
-        # Several shards are open at once: the error must name the one that met it.
+        # Several shards are open at once: the error must name its own.
         try:
             self._file.write(data)
         except OSError as error:
@@ -71,11 +72,13 @@ class ShardWriter(AbstractContextManager):
         self._digest.update(data)
         self._size += len(data)
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if error is None:
             self._write(bytes(2 * tarfile.BLOCKSIZE))
-        self._opened.__exit__(kind, error, traceback)
+        self._resources.__exit__(kind, error, traceback)
 
     def index(self, unit: UnitRecord) -> ShardIndex:
-        """What the sidecar holds, once the block has ended."""
+        """The content of the sidecar, after the context has ended."""
         return ShardIndex(self._digest.hexdigest(), self._size, unit, tuple(self._samples))

@@ -99,7 +99,7 @@ class Log:
             self._report_nonfinite(first + int(bad[0]))
         mean = losses.mean(dim=0).tolist()
         seconds = time.monotonic() - self.began
-        before, after = self.order.counts.drawn_before(first), self.order.counts.drawn_before(step)
+        before, after = self.order.counts.samples_before(first), self.order.counts.samples_before(step)
         values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
         values["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
         values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)

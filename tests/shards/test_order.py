@@ -22,12 +22,12 @@ def make_order(sizes: dict[str, list[int]], weights: dict[str, int], batch_size:
 @given(WEIGHTS, st.integers(1, 64), st.integers(0, 300))
 def test_quotas_are_met_exactly_after_each_period_and_nearly_before(weights, batch_size, step):
     counts = BatchCounts(weights, batch_size)
-    drawn = counts.drawn_before(step)
+    drawn = counts.samples_before(step)
     assert sum(drawn) == step * batch_size
     for count, weight in zip(drawn, weights):
         owed = step * batch_size * weight / sum(weights)
         assert -len(weights) < count - owed < 1 + 1e-9
-    period = counts.drawn_before(counts.period)
+    period = counts.samples_before(counts.period)
     assert [count * sum(weights) for count in period] == [weight * counts.period * batch_size for weight in weights]
 
 
@@ -35,15 +35,15 @@ def test_quotas_are_met_exactly_after_each_period_and_nearly_before(weights, bat
 def test_counts_of_a_step_do_not_depend_on_what_was_asked_before(weights, batch_size, step):
     walked = BatchCounts(weights, batch_size)
     for earlier in range(step):
-        walked.drawn_before(earlier)
-    assert walked.drawn_before(step) == BatchCounts(weights, batch_size).drawn_before(step)
-    assert all(b >= a for a, b in zip(walked.drawn_before(step), walked.drawn_before(step + 1)))
+        walked.samples_before(earlier)
+    assert walked.samples_before(step) == BatchCounts(weights, batch_size).samples_before(step)
+    assert all(b >= a for a, b in zip(walked.samples_before(step), walked.samples_before(step + 1)))
 
 
 def test_one_in_97_is_met():
     counts = BatchCounts([1, 96], 8)
-    assert counts.drawn_before(97) == (8, 768)
-    assert counts.drawn_before(97 * 1000 + 3)[0] in (8000, 8001)
+    assert counts.samples_before(97) == (8, 768)
+    assert counts.samples_before(97 * 1000 + 3)[0] in (8000, 8001)
 
 
 @settings(max_examples=40)

@@ -45,6 +45,13 @@ class Geometry:
         return apply_orientation(volume, self.to_file)
 
 
+def canonical_affine(spacing: tuple[float, float, float]) -> np.ndarray:
+    """(4, 4) float64: voxel indices of a canonical volume -> mm; `spacing`: mm between slices, rows, columns."""
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = *(-np.array(spacing)), 1
+    return affine
+
+
 @dataclass(frozen=True)
 class Volume:
     """One file of a case, in the canonical frame."""

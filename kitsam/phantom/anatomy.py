@@ -1,4 +1,4 @@
-"""Who lies in the drawn scanner: size, contrast phase, kidneys, lesions and bowels of one random patient.
+"""One random patient: body size, contrast phase, kidneys, lesions and bowels.
 
 Not a simulation: a cartoon with the traits that make kidney CT hard or easy. Kidneys lie in fat beside the spine,
 lesions deform their outline, contrast phase and patient size vary, and bowel, spleen and liver have similar HU.
@@ -22,12 +22,12 @@ class Ellipsoid(NamedTuple):
     rz: float  # half-axes
     ry: float
     rx: float
-    turn: float = 0.0  # of the half-axis rx from x towards y, radians
+    turn: float = 0.0  # of the half-axis rx from x toward y, radians
 
 
 @dataclass(frozen=True)
 class Phase:
-    """HU that depend on when after the injection the scan was taken."""
+    """HU that depend on the time between the injection of contrast and the scan."""
 
     cortex: float
     medulla: float
@@ -42,23 +42,24 @@ class Phase:
 class Texture:
     """A smooth random field of mean 0 and variance 1, the same at any resolution.
 
-    Random numbers on a coarse lattice, joined by cubic splines one axis after the other. No matrix product: BLAS
-    would start its own threads inside each of ours.
+    Random numbers on a lattice of `scale` mm, joined by cubic splines one axis after the other. No matrix product:
+    BLAS would start its own threads inside each of ours.
     """
 
-    def __init__(self, rng: np.random.Generator, scale: float):
+    def __init__(self, rng: np.random.Generator, scale: float) -> None:
         self.scale = scale
         self.values = rng.standard_normal((int(2 * REACH / scale) + 4,) * 3, dtype=np.float32)
 
     def at(self, z: float, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """(H, W) float32 at the crossings of rows `y` and columns `x`."""
+        """(H, W) float32 in the plane at `z` mm, at rows `y`, (H,), and columns `x`, (W,), in mm."""
         plane = self._join(self.values, np.array([z]), 0)[0]
         return self._join(self._join(plane, y, 0), x, 1)
 
     def _join(self, values: np.ndarray, points: np.ndarray, axis: int) -> np.ndarray:
-        places = np.clip((points + REACH) / self.scale, 0, values.shape[axis] - 4 - 1e-3)
-        first = places.astype(int)
-        t = (places - first).astype(np.float32)
+        """Values at `points` mm along `axis` in place of those on the lattice."""
+        positions = np.clip((points + REACH) / self.scale, 0, values.shape[axis] - 4 - 1e-3)
+        first = positions.astype(int)
+        t = (positions - first).astype(np.float32)
         weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3])
         weights /= np.linalg.norm(weights, axis=0)
         shape = [1] * values.ndim
@@ -68,11 +69,11 @@ class Texture:
 
 @dataclass(frozen=True)
 class Kidney:
-    z: float
+    z: float  # of the center
     y: float
     x: float
     side: int  # -1: the patient's right, 1: left
-    rz: float
+    rz: float  # half-axes
     ry: float
     rx: float
     turn: float  # of the hilum from straight medial to the front, radians
@@ -80,16 +81,19 @@ class Kidney:
     pyramids: float  # where the first one points, radians
 
     def center_at(self, z: float) -> tuple[float, float]:
-        """y, x of the middle of its section."""
+        """y, x of the middle of its section at `z`."""
         down = z - self.z
         return self.y - 0.1 * down, self.x + self.side * self.lean * down
 
     def section(self, z: float) -> float:
-        """Size of its section relative to the middle one, 0 beyond the poles."""
+        """Size of its section at `z` relative to the middle one, 0 beyond the poles."""
         return max(0.0, 1 - abs((z - self.z) / self.rz) ** 2.4) ** (1 / 2.4)
 
     def point(self, z: float, outward: float, distance: float) -> tuple[float, float, float]:
-        """z, y, x at `distance` times the outline, in the direction `outward` (0: away from the hilum, positive: to the front)."""
+        """z, y, x at `distance` times the outline.
+
+        `outward`: the direction from the middle, radians; 0 is away from the hilum, positive to the front.
+        """
         y, x = self.center_at(z)
         size = self.section(z) * distance
         along, across = math.cos(outward) * self.rx * size, math.sin(outward) * self.ry * size
@@ -98,19 +102,19 @@ class Kidney:
 
 
 class Lesion(NamedTuple):
-    z: float
+    z: float  # of the center
     y: float
     x: float
     radius: float
     hu: float
-    lobulation: float = 0.0  # of the radius
+    lobulation: float = 0.0  # depth of the lobes as a share of the radius
 
 
 @dataclass(frozen=True)
 class Bowel:
     shape: Ellipsoid
     content: float  # HU
-    gas: float  # y above which gas stands
+    gas: float  # y above which there is gas
     stool: bool
 
 
@@ -118,7 +122,7 @@ class Bowel:
 class Patient:
     width: float  # half-axes of the skin
     depth: float
-    fat: float  # under the skin, at the sides
+    fat: float  # thickness under the skin at the sides
     phase: Phase
     kidneys: tuple[Kidney, ...]
     tumors: tuple[Lesion, ...]
@@ -133,15 +137,15 @@ class Patient:
     fine: Texture
 
 
-def draw_patient(rng: np.random.Generator, finest: float) -> Patient:
-    """Draw a patient whose lesions have at least the radius that `finest` mm between voxels can show."""
+def draw_patient(rng: np.random.Generator, spacing: float) -> Patient:
+    """Draw a patient; `spacing`: largest distance between voxels in mm, below which lesions would not be visible."""
     width, depth, fat = rng.normal(166, 9), rng.normal(124, 7), rng.uniform(8, 24)
     phase = _draw_phase(rng)
     kidneys = _draw_kidneys(rng)
-    tumors, cysts = _draw_lesions(rng, kidneys, phase, finest)
+    tumors, cysts = _draw_lesions(rng, kidneys, phase, spacing)
     return Patient(
         width=float(np.clip(width, 148, 184)),
-        # Behind the spine's muscles there is room for the fat under the skin.
+        # Leave room behind the spine's muscles for the fat under the skin.
         depth=float(np.clip(depth, 112 + 0.9 * fat, 142)),
         fat=fat,
         phase=phase,
@@ -208,41 +212,42 @@ def _draw_kidneys(rng: np.random.Generator) -> tuple[Kidney, ...]:
 
 
 def _draw_lesions(
-    rng: np.random.Generator, kidneys: tuple[Kidney, ...], phase: Phase, finest: float
+    rng: np.random.Generator, kidneys: tuple[Kidney, ...], phase: Phase, spacing: float
 ) -> tuple[tuple[Lesion, ...], tuple[Lesion, ...]]:
     """One tumor, and in half of the patients up to three cysts, with the volumes of KiTS23."""
-    bearer = kidneys[rng.integers(len(kidneys))]
-    radius = max(_radius(_milliliters(rng, 32, 1.8, 0.8, 450)), 1.25 * finest)
+    host = kidneys[rng.integers(len(kidneys))]
+    radius = max(_radius(_milliliters(rng, 32, 1.8, 0.8, 450)), 1.25 * spacing)
     pole = int(rng.choice([-1, 1]))
-    z = bearer.z + pole * rng.uniform(0.05, 0.75) * bearer.rz
-    # A large one finds room in front of the kidney only.
+    z = host.z + pole * rng.uniform(0.05, 0.75) * host.rz
+    # A large tumor has room only in front of the kidney.
     outward = rng.uniform(-0.9, 1.3) if radius < 18 else rng.uniform(0.7, 1.6)
     out = rng.uniform(0.6, 1.1) * min(1, 14 / radius) + 0.75 * max(0, radius - 14) / 26
-    tumor = Lesion(*bearer.point(z, outward, out), radius, phase.tumor, rng.uniform(0.06, 0.2))
+    tumor = Lesion(*host.point(z, outward, out), radius, phase.tumor, rng.uniform(0.06, 0.2))
     cysts = []
     count = int(rng.integers(1, 4)) if rng.random() < 0.52 else 0
     total = _milliliters(rng, 4.4, 2.0, 0.4, 90)
     for share in rng.dirichlet([1.5] * count).tolist():
         kidney = kidneys[rng.integers(len(kidneys))]
-        end = -pole if kidney is bearer else int(rng.choice([-1, 1]))
+        end = -pole if kidney is host else int(rng.choice([-1, 1]))
         z = kidney.z + end * rng.uniform(0.2, 0.8) * kidney.rz
-        radius = max(_radius(total * share), 0.75 * finest)
+        radius = max(_radius(total * share), 0.75 * spacing)
         place = kidney.point(z, rng.uniform(-0.5, 1.4), rng.uniform(0.7, 1.0) + max(0, radius - 12) / 30)
         cysts.append(Lesion(*place, radius, rng.uniform(0, 25)))
     return (tumor,), tuple(cysts)
 
 
 def _milliliters(rng: np.random.Generator, median: float, spread: float, least: float, most: float) -> float:
+    """A volume; `spread`: standard deviation of its logarithm."""
     return min(max(median * math.exp(rng.normal(0, spread)), least), most)
 
 
 def _radius(milliliters: float) -> float:
-    """mm, of a ball."""
+    """Radius of a ball in mm."""
     return (milliliters * 750 / math.pi) ** (1 / 3)
 
 
 def _draw_bowels(rng: np.random.Generator) -> tuple[Bowel, ...]:
-    contrast = rng.uniform(180, 380) if rng.random() < 0.3 else rng.uniform(15, 40)  # drunk before the scan, or not
+    contrast = rng.uniform(180, 380) if rng.random() < 0.3 else rng.uniform(15, 40)  # with oral contrast or without
     loops = []
     for side, x in ((-1, -108), (1, 112)):  # colon, going up and coming down
         for z in range(-40 if side < 0 else -90, 140, 34):

@@ -1,8 +1,8 @@
 """`kitsam phantom`: a data set of drawn abdomens in the KiTS layout, for trials without a download.
 
 Every case has kidneys and a tumor, half have cysts; sizes, places and frequencies follow KiTS23 (`anatomy.py` draws
-the patients, `painting.py` their slices). Seed and case number alone decide a case, down to the bytes of its files,
-whatever the number of cases; `size` and `slices` change how finely the same patient is seen.
+the patients, `painting.py` their slices). A case depends on the seed and its number alone, down to the bytes of its
+files, whatever the number of cases; `size` and `slices` only change the resolution at which the same patient is drawn.
 """
 
 import gzip
@@ -17,6 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from scipy.ndimage import gaussian_filter
 
+from kitsam.ct.volume import canonical_affine
 from kitsam.phantom.anatomy import draw_patient
 from kitsam.phantom.config import PhantomConfig
 from kitsam.phantom.painting import draw_slice
@@ -26,7 +27,7 @@ from kitsam.system.files import complete_or_absent
 
 USUAL_SPACINGS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # mm between slices
 USUAL_EXTENT = (180.0, 260.0)  # mm from head to feet; the kidneys take some 110
-OTHER_EXTENT = 180.0  # where no usual spacing gives such an extent
+OTHER_EXTENT = 180.0  # mm, where no usual spacing gives a usual extent
 FIELD_OF_VIEW = 400.0  # mm
 NOISE = 14.0  # HU
 BLUR = 0.8  # mm
@@ -37,7 +38,7 @@ def run(config: PhantomConfig) -> int:
     names = [f"case_{index:05d}" for index in range(config.cases)]
     _check(config, names)
 
-    def make(index: int) -> None:
+    def write_case(index: int) -> None:
         image, label, spacing = make_case(index, config.size, config.slices, config.seed)
         for name, voxels in (("imaging", image), ("segmentation", label)):
             _write(
@@ -48,7 +49,7 @@ def run(config: PhantomConfig) -> int:
             )
 
     with ThreadPoolExecutor(os.cpu_count()) as threads, progress("Drawing", config.cases, "cases") as tick:
-        for _ in threads.map(make, range(config.cases)):
+        for _ in threads.map(write_case, range(config.cases)):
             tick()
     say(f"Wrote {config.cases} cases of {config.slices} slices of {config.size}x{config.size} to {config.out}")
     return 0
@@ -68,23 +69,24 @@ def make_case(
     center = ((np.arange(size) - (size - 1) / 2) * pixel).astype(np.float32)
     image = np.empty((slices, size, size), np.int16)
     label = np.empty((slices, size, size), np.uint8)
-    for place, depth in enumerate(z):
+    for index, depth in enumerate(z):
         breath = rng.normal(0, 0.4, 2).astype(np.float32)
-        hu, label[place] = draw_slice(patient, float(depth), center + breath[0], center + breath[1], pixel)
+        hu, label[index] = draw_slice(patient, float(depth), center + breath[0], center + breath[1], pixel)
         hu = gaussian_filter(hu, sharpness)
         hu += rng.normal(0, 1.5) + noise * rng.normal(1, 0.05) * rng.standard_normal(hu.shape, dtype=np.float32)
-        image[place] = np.rint(hu).clip(-1024, 3071)
+        image[index] = np.rint(hu).clip(-1024, 3071)
     return image, label, (slice_spacing, pixel, pixel)
 
 
 def _slice_spacing(slices: int, chance: float) -> float:
+    """mm; `chance`: 0..1, which of the spacings that give a usual extent."""
     low, high = USUAL_EXTENT
-    fitting = [spacing for spacing in USUAL_SPACINGS if low <= slices * spacing <= high]
-    return fitting[int(chance * len(fitting))] if fitting else round(OTHER_EXTENT / slices, 3)
+    spacings = [spacing for spacing in USUAL_SPACINGS if low <= slices * spacing <= high]
+    return spacings[int(chance * len(spacings))] if spacings else round(OTHER_EXTENT / slices, 3)
 
 
 def _check(config: PhantomConfig, names: Sequence[str]) -> None:
-    """Nobody's scans are overwritten, and no older case is left among the new ones."""
+    """Refuse a folder with scans that are not ours to overwrite, or with other cases than the new ones."""
     if config.out.exists() and not config.out.is_dir():
         raise OptionError(f"OUT: not a folder: {config.out}")
     for entry in sorted(config.out.iterdir()) if config.out.exists() else ():
@@ -106,13 +108,12 @@ def _is_phantom(path: Path) -> bool:
 
 
 def _write(path: Path, voxels: np.ndarray, spacing: tuple[float, float, float], description: str) -> None:
-    """Write as KiTS does: slices first, in orientation IPL."""
-    affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = *(-np.array(spacing)), 1
-    image = nib.Nifti1Image(voxels, affine)
+    """Write voxels (S, H, W) as KiTS does."""
+    image = nib.Nifti1Image(voxels, canonical_affine(spacing))
     image.header["descrip"] = description
     image.header.set_xyzt_units("mm")
-    # Level 1: CT noise hardly shrinks further, at several times the cost. No time stamp: the same case, the same bytes.
+    # Level 1: CT noise hardly compresses further, at several times the cost. No time stamp: a case has the same bytes
+    # at any time.
     with (
         complete_or_absent(path) as temporary,
         open(temporary, "wb") as file,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kitsam.system.options import Options, count, number
 
-SMALLEST_SIZE, FEWEST_SLICES = 32, 6  # below them no kidney can be told from another
+SMALLEST_SIZE, FEWEST_SLICES = 32, 6  # with less the two kidneys cannot be told apart
 
 
 @dataclass

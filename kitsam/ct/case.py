@@ -36,20 +36,20 @@ def find_cases(data: Path, option: str = "--data") -> dict[str, CaseFiles]:
     """
     if not data.is_dir():
         raise OptionError(f"{option}: no such folder: {data}")
-    found = [_kits_files(folder) for folder in sorted(data.iterdir()) if _is_case_folder(folder)]
+    cases = [_kits_files(folder) for folder in sorted(data.iterdir()) if _is_case_folder(folder)]
     for image in sorted(data.glob("images*/*_0000.nii.gz")):
         name = image.name.removesuffix("_0000.nii.gz")
         labels = image.parent.with_name(image.parent.name.replace("images", "labels"))
-        found.append(CaseFiles(name, image, labels / f"{name}.nii.gz"))
-    if not found:
+        cases.append(CaseFiles(name, image, labels / f"{name}.nii.gz"))
+    if not cases:
         raise OptionError(
             f"{option}: no case in {data} (expected case_00000/imaging.nii.gz or imagesTr/NAME_0000.nii.gz)"
         )
-    for files in found:
+    for files in cases:
         # WebDataset ends a sample's key at the first dot, so such names would merge samples.
         if "." in files.name:
             raise CaseError(f"{files.imaging}: a case name may not hold a dot")
-    return {files.name: files for files in sorted(found, key=lambda files: files.name)}
+    return {files.name: files for files in sorted(cases, key=lambda files: files.name)}
 
 
 def _is_case_folder(folder: Path) -> bool:

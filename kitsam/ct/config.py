@@ -1,4 +1,4 @@
-"""Options of how a CT slice is seen: windows, channels, augmented views; and of `kitsam fingerprint`."""
+"""Options of how the encoder sees a CT slice (windows, channels, augmented views) and of `kitsam fingerprint`."""
 
 from dataclasses import dataclass
 from pathlib import Path

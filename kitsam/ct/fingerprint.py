@@ -1,7 +1,7 @@
 """`kitsam fingerprint`: what a data set holds, before anything is trained on it.
 
-Every case is read once; memory is one case per thread. What differs from the rest of the data set, or from what CT can be,
-is listed as an outlier; a case that cannot be used is left out, listed, and makes the exit code 1.
+Every case is read once; memory is one case per thread. A case that differs from the rest of the data set, or from any
+usual CT, is listed as an outlier; a case that cannot be used is left out, listed, and makes the exit code 1.
 """
 
 import json
@@ -17,17 +17,17 @@ from kitsam.ct.config import FingerprintConfig
 from kitsam.ct.fingerprint_plot import plot_fingerprint
 from kitsam.ct.fingerprint_tables import print_fingerprint
 from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR
-from kitsam.ct.measure import CaseFingerprint, measure, short, summarize
+from kitsam.ct.measure import CaseFingerprint, measure, round_digits, summarize
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import write_text
 
 READING_THREADS = min(4, os.cpu_count() or 1)  # unpacking gzip releases the interpreter
 
-# KiTS23 has 0.5-5 mm between slices and fields of view of 200-532 mm; a little beyond is no news.
+# KiTS23 has 0.5-5 mm between slices and fields of view of 200-532 mm; a little beyond is not worth a note.
 USUAL_SLICE_SPACING = (0.4, 6.0)  # mm
 USUAL_FIELD = (190.0, 560.0)  # mm
-USUAL_ASPECT = 1.01  # of a pixel
+USUAL_ASPECT = 1.01  # longer by shorter side of a pixel, at most
 
 
 def run(config: FingerprintConfig) -> int:
@@ -35,7 +35,7 @@ def run(config: FingerprintConfig) -> int:
     cases, skipped = _measure_all(list(files.values()))
     if not cases:
         raise OptionError(f"DATA: no usable case in {config.data}: {next(iter(skipped.values()))}")
-    outliers = {case.name: odd for case in cases if (odd := list(_oddities(case, cases)))}
+    outliers = {case.name: reasons for case in cases if (reasons := list(_oddities(case, cases)))}
     summary = summarize(cases)
     print_fingerprint(summary, outliers, skipped)
     folder = config.out or Path()
@@ -47,7 +47,7 @@ def run(config: FingerprintConfig) -> int:
 
 
 def _measure_all(files: Sequence[CaseFiles]) -> tuple[list[CaseFingerprint], dict[str, str]]:
-    """The usable cases, and why each other one is not."""
+    """The usable cases, and why each of the others is not: name -> reason."""
     cases, skipped = [], {}
     with ThreadPoolExecutor(READING_THREADS) as threads, progress("Measuring", len(files), "cases") as tick:
         for case, result in zip(files, threads.map(_measure_or_refuse, files)):
@@ -89,15 +89,15 @@ def _oddities(case: CaseFingerprint, cases: Sequence[CaseFingerprint]) -> Iterat
 def _json(
     summary: dict[str, Any], cases: Sequence[CaseFingerprint], outliers: dict[str, list[str]], skipped: dict[str, str]
 ) -> str:
-    """Indented, but with one line a case: a person can read it and `grep` finds a case."""
+    """Indented, but with one line per case: a person can read it, and `grep` finds a case."""
     rows = {
         case.name: {
             "shape": list(case.shape),
-            "spacing": [short(mm) for mm in case.spacing],
-            "hu_range": [short(hu) for hu in case.hu_range],
+            "spacing": [round_digits(mm) for mm in case.spacing],
+            "hu_range": [round_digits(hu) for hu in case.hu_range],
             "voxels": list(case.voxels),
             "strata": case.strata,
-            "volume_ml": {CLASS_NAMES[kind]: short(case.milliliters(kind)) for kind in (KIDNEY, TUMOR, CYST)},
+            "volume_ml": {CLASS_NAMES[kind]: round_digits(case.milliliters(kind)) for kind in (KIDNEY, TUMOR, CYST)},
         }
         for case in cases
     }

@@ -15,7 +15,7 @@ COLORS = dict(zip(FOREGROUND, ("tab:red", "tab:green", "tab:blue")))
 
 
 def plot_fingerprint(path: Path, cases: Sequence[CaseFingerprint]) -> None:
-    """A PNG of six panels: strata, intensities, lesion volumes, spacing, slices."""
+    """Write a PNG of six panels: strata, intensities, lesion volumes, both spacings, slices."""
     # matplotlib takes most of a second to import; only this picture needs it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""The kidneys of each slice: connected parts of a mask of kidneys with their masses, near ones joined, specks left out.
+"""The kidneys of each slice: connected parts of a mask of kidneys with their masses.
 
-All slices of a volume are labeled in one call; there is no loop over slices. Boxes are x0 y0 x1 y1 in continuous
-pixel coordinates: pixel `i` spans `i .. i + 1`.
+Parts that lie near one another are joined, and specks are left out. All slices of a volume are labeled in one call;
+there is no loop over slices. Boxes are x0 y0 x1 y1 in continuous pixel coordinates: pixel `i` spans `i .. i + 1`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ IN_PLANE[1] = True
 
 @dataclass(frozen=True)
 class Instances:
-    """The kidneys (with their masses) of a volume, slice by slice, in order of slice and then of position."""
+    """The kidneys (with their masses) of a volume, P in all its slices, sorted by slice and then by position."""
 
     slices: np.ndarray  # (P,) int, slice of each instance
     boxes: np.ndarray  # (P, 4) float32, tight, in the pixels of the mask
@@ -23,10 +23,10 @@ class Instances:
 
 
 def find_instances(roi: np.ndarray, pixel: tuple[float, float], merge: float, smallest: float) -> Instances:
-    """One instance a connected part of a slice of `roi`, (S, H, W) bool; `pixel`: mm a row and a column.
+    """One instance per connected part of a slice of `roi`, (S, H, W) bool; `pixel`: mm a row and a column.
 
-    Parts nearer than `merge` mm are one; parts below `smallest` mm2 are left out, but a slice whose parts are all
-    smaller keeps its largest, so that a slice with any ROI has a box.
+    Parts nearer than `merge` mm are one instance. Parts below `smallest` mm2 are left out, but for the largest of a
+    slice that has only such parts, so that every slice with any ROI has a box.
     """
     # Two parts join when their margins of half the merging distance touch.
     reach = [1, *(2 * int(merge / 2 / mm) + 1 for mm in pixel)]
@@ -40,12 +40,13 @@ def find_instances(roi: np.ndarray, pixel: tuple[float, float], merge: float, sm
     boxes = np.array([[x.start, y.start, x.stop, y.stop] for _, y, x in extents], np.float32)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     keep = _large_enough(slices, areas[areas > 0] * pixel[0] * pixel[1], smallest)
-    renumbered = np.zeros(count + 1, labels.dtype)
-    renumbered[1 + np.flatnonzero(areas > 0)[keep]] = 1 + np.arange(keep.sum())
-    return Instances(slices[keep], boxes[keep], renumbered[labels])
+    new_labels = np.zeros(count + 1, labels.dtype)
+    new_labels[1 + np.flatnonzero(areas > 0)[keep]] = 1 + np.arange(keep.sum())
+    return Instances(slices[keep], boxes[keep], new_labels[labels])
 
 
 def _large_enough(slices: np.ndarray, areas: np.ndarray, smallest: float) -> np.ndarray:
+    """(P,) bool: at least `smallest`, or the first largest of its slice."""
     largest = np.zeros(slices.max() + 1)
     np.maximum.at(largest, slices, areas)
     first_largest = np.zeros(len(slices), bool)

@@ -1,4 +1,4 @@
-"""What voxels are labeled as in KiTS, and which of these classes each decoder must find."""
+"""The classes of KiTS's labels, and which of them each decoder must find."""
 
 from typing import Literal
 

@@ -1,6 +1,6 @@
-"""What one case holds, and what many hold together: sizes, spacing, intensities, strata, volumes.
+"""What one case holds, and what a whole data set holds: sizes, spacing, intensities, strata, volumes.
 
-Intensities are counted in bins of one HU, so that percentiles over all cases need no voxel to be kept.
+Intensities are counted in bins of one HU, so that percentiles over all cases do not need the voxels in memory.
 """
 
 from collections import Counter
@@ -30,6 +30,7 @@ class CaseFingerprint:
     histogram: np.ndarray  # (3, HU bins) int64: kidney, tumor, cyst
 
     def milliliters(self, kind: int) -> float:
+        """Volume of one class."""
         return self.voxels[kind] * float(np.prod(self.spacing)) / 1000
 
 
@@ -51,6 +52,7 @@ def measure(files: CaseFiles) -> CaseFingerprint:
 
 
 def _histogram(hu: np.ndarray) -> np.ndarray:
+    """(N,) HU -> (HU bins,) int64."""
     low, high = HU_RANGE
     bins = np.rint(np.clip(hu, low, high)).astype(np.int64) - low
     return np.bincount(bins, minlength=high - low + 1)
@@ -75,8 +77,8 @@ def summarize(cases: Sequence[CaseFingerprint]) -> dict[str, Any]:
         "cases_with": {
             name: sum(case.voxels[kind] > 0 for case in cases) for kind, name in enumerate(CLASS_NAMES) if kind
         },
-        "negative_ratio": {target: short(ratio) for target, ratio in ratios.items()},
-        "positive_weight": {target: short(ratio**POSITIVE_BALANCE) for target, ratio in ratios.items()},
+        "negative_ratio": {target: round_digits(ratio) for target, ratio in ratios.items()},
+        "positive_weight": {target: round_digits(ratio**POSITIVE_BALANCE) for target, ratio in ratios.items()},
         "volume_ml": {
             CLASS_NAMES[kind]: _spread([case.milliliters(kind) for case in cases if case.voxels[kind]])
             for kind in (KIDNEY, TUMOR, CYST)
@@ -93,11 +95,11 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
     if not values:
         return None
     quantiles = np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()
-    return dict(zip(("min", "q25", "median", "q75", "max"), map(short, quantiles)))
+    return dict(zip(("min", "q25", "median", "q75", "max"), map(round_digits, quantiles)))
 
 
 def _intensities(counts: np.ndarray) -> dict[str, float] | None:
-    """Mean, deviation and percentiles from a histogram of HU, to one HU."""
+    """Mean, standard deviation and percentiles from a histogram, (HU bins,); percentiles are exact to one HU."""
     total = int(counts.sum())
     if not total:
         return None
@@ -109,9 +111,9 @@ def _intensities(counts: np.ndarray) -> dict[str, float] | None:
         f"percentile_{percent:04.1f}".replace(".", "_"): int(hu[np.searchsorted(below, percent / 100 * total)])
         for percent in PERCENTILES
     }
-    return {"mean": short(mean), "std": short(deviation), **percentiles}
+    return {"mean": round_digits(mean), "std": round_digits(deviation), **percentiles}
 
 
-def short(value: float) -> float:
-    """To five digits."""
+def round_digits(value: float) -> float:
+    """To five significant digits."""
     return float(f"{value:.5g}")

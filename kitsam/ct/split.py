@@ -24,7 +24,7 @@ class Split:
 
 
 def make_split(names: Sequence[str], val_fraction: float, seed: int) -> Split:
-    """Draw the validation cases; at least one case is on each side, whatever the fraction.
+    """Draw the validation cases; each side has at least one case, whatever the fraction.
 
     The order of `names` does not matter. Raises `OptionError` for fewer than two cases or a fraction not in (0, 1).
     """
@@ -44,8 +44,8 @@ def write_split(path: Path, split: Split) -> None:
 def read_split(path: Path, names: Sequence[str]) -> Split:
     """Read `splits.json`, or the first fold of nnU-Net's `splits_final.json`.
 
-    Cases of `names` that the file does not mention are used on neither side. Raises `OptionError` when the file
-    names a case that is not in `names`, names one twice, or leaves a side empty.
+    Cases of `names` that the file does not mention are on neither side. Raises `OptionError` when the file names a case
+    that is not in `names`, names one twice, or leaves a side empty.
     """
     try:
         content = read_json(path)

@@ -1,10 +1,10 @@
-"""Where a slice's pixels come to lie in the encoder's input, and in its augmented views.
+"""A slice and its augmented views in the encoder's input, and the masks that belong to them.
 
 A slice is resized until its longer side fills the encoder's square input; it is padded at the bottom and right later,
-as SAM does (segment-anything, `ResizeLongestSide` and `Sam.preprocess`). A view turns, scales and re-contrasts the resized
-slice about its center; the label follows by nearest neighbor, at the slice's own resolution or 512 pixels, whichever is less.
-
-Coordinates are continuous: a pixel `i` spans `i .. i + 1`, so that a scale maps them by one product.
+as SAM does (segment-anything, `ResizeLongestSide` and `Sam.preprocess`). A view rotates and scales the resized slice
+about its center and changes its contrast and brightness; its mask is made by nearest neighbor, at the slice's own
+resolution or 512 pixels, whichever is less. Coordinates are continuous: pixel `i` spans `i .. i + 1`, so that scaling
+an image multiplies its coordinates.
 """
 
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ LARGEST_MASK = 512  # pixels of the longer side of a stored mask
 
 @dataclass(frozen=True)
 class View:
-    """One augmentation of a slice; the default one is the plain slice."""
+    """One augmentation of a slice; by default none, the plain slice."""
 
     rotation: float = 0.0  # degrees
     scale: float = 1.0
     contrast: float = 1.0  # factor about mid-gray
-    brightness: float = 0.0  # share of the window added
+    brightness: float = 0.0  # added, as a share of the window
 
     def is_plain(self) -> bool:
         return self == View()
 
     def matrix(self) -> np.ndarray:
-        """(2, 2): offset from the slice's center in the plain slice -> the same in the view."""
+        """(2, 2): x, y from the center in the plain slice -> x, y from the center in the view."""
         angle = np.deg2rad(self.rotation)
         return self.scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def draw_view(config: ViewsConfig, seed: int, case: str, slice_index: int, view: int) -> View:
-    """View 0 is the plain slice; the others depend on nothing but the arguments."""
+    """View 0 is the plain slice; the others depend on the arguments alone."""
     if view == 0:
         return View()
     rng = generator(seed, "view", case, slice_index, view)
@@ -52,7 +52,7 @@ def draw_view(config: ViewsConfig, seed: int, case: str, slice_index: int, view:
 
 
 def fit(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width after the longer side was resized to `side`."""
+    """Height and width when the longer side is resized to `side`."""
     scale = side / max(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
@@ -68,16 +68,16 @@ def resize_pixels(channels: Tensor, views: list[View], side: int) -> Tensor:
     pixels = F.interpolate(channels, fit(height, width, side), mode="bilinear", align_corners=False, antialias=True)
     augmented = [index for index, view in enumerate(views) if not view.is_plain()]
     if augmented:
-        chosen = [views[index] for index in augmented]
-        moved = F.grid_sample(pixels[augmented], _grid(chosen, pixels.shape[-2:], pixels), align_corners=False)
-        contrast = pixels.new_tensor([view.contrast for view in chosen]).view(-1, 1, 1, 1)
-        brightness = pixels.new_tensor([view.brightness for view in chosen]).view(-1, 1, 1, 1)
-        pixels[augmented] = ((moved - 127.5) * contrast + 127.5 + 255 * brightness).clamp(0, 255)
+        views = [views[index] for index in augmented]
+        samples = F.grid_sample(pixels[augmented], _grid(views, pixels.shape[-2:], pixels), align_corners=False)
+        contrast = pixels.new_tensor([view.contrast for view in views]).view(-1, 1, 1, 1)
+        brightness = pixels.new_tensor([view.brightness for view in views]).view(-1, 1, 1, 1)
+        pixels[augmented] = ((samples - 127.5) * contrast + 127.5 + 255 * brightness).clamp(0, 255)
     return pixels
 
 
 def view_masks(labels: Tensor, views: list[View]) -> Tensor:
-    """(B, H, W) uint8 labels -> (B, h, w) uint8 as stored, each in its view."""
+    """(B, H, W) uint8 labels -> masks (B, h, w) uint8 as they are stored, each in its view."""
     masks = labels
     size = mask_size(*labels.shape[-2:])
     if size != tuple(labels.shape[-2:]):
@@ -86,13 +86,13 @@ def view_masks(labels: Tensor, views: list[View]) -> Tensor:
     if augmented:
         masks = masks.clone()
         grid = _grid([views[index] for index in augmented], size, torch.empty(0))
-        moved = F.grid_sample(masks[augmented][:, None].float(), grid, mode="nearest", align_corners=False)
-        masks[augmented] = moved[:, 0].to(torch.uint8)
+        samples = F.grid_sample(masks[augmented][:, None].float(), grid, mode="nearest", align_corners=False)
+        masks[augmented] = samples[:, 0].to(torch.uint8)
     return masks
 
 
 def _grid(views: list[View], size: tuple[int, int], like: Tensor) -> Tensor:
-    """(B, h, w, 2) sampling positions in -1..1 for `grid_sample`: where each pixel of the view comes from."""
+    """(B, h, w, 2) float32 on the device of `like`: where `grid_sample` takes each pixel of the view from, -1..1."""
     height, width = size
     # grid_sample's unit is half the height or width; the rotation is in pixels, which are square.
     unit = np.array([width / 2, height / 2])
@@ -103,8 +103,8 @@ def _grid(views: list[View], size: tuple[int, int], like: Tensor) -> Tensor:
 
 def transform_to_input(height: int, width: int, side: int, view: View) -> np.ndarray:
     """(2, 3): x, y, 1 in the native slice -> x, y in the encoder's input, for the sample's record."""
-    fitted_height, fitted_width = fit(height, width, side)
-    resize = np.diag([fitted_width / width, fitted_height / height])
-    center = np.array([fitted_width / 2, fitted_height / 2])
+    input_height, input_width = fit(height, width, side)
+    resize = np.diag([input_width / width, input_height / height])
+    center = np.array([input_width / 2, input_height / 2])
     linear = view.matrix() @ resize
     return np.column_stack([linear, center - view.matrix() @ center])

@@ -1,9 +1,9 @@
-"""One NIfTI file, a CT or the labels drawn on it, in one frame whatever the file's own.
+"""One NIfTI file, a CT or the labels drawn on it, read into one canonical frame.
 
-KiTS stores slices first, in orientation IPL: index 0 runs to the feet, 1 to the back, 2 to the patient's left,
-so that a slice looks as radiologists see it. Any other orientation is brought to that frame on reading by
-permuting and flipping axes only, and `Geometry` takes a label volume back, voxel for voxel. Nothing is resampled.
-A whole CT is held in memory as float32.
+KiTS stores slices first, in orientation IPL: index 0 runs to the feet, 1 to the back, 2 to the patient's left, so that
+a slice looks as radiologists see it. A file in any other orientation is brought to that frame by permuting and flipping
+axes only, and `Geometry` brings a label volume back, voxel for voxel. Nothing is resampled. A whole CT is held in
+memory as float32.
 """
 
 import zlib
@@ -34,14 +34,14 @@ LABEL_BLOCK = 1 << 20  # bytes of a label file that are read and checked at once
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a file's voxels lie in space, and the way from the canonical frame back to the file's own."""
+    """Where a file's voxels are in space, and how to get from the canonical frame back to the file's own."""
 
     affine: np.ndarray  # (4, 4) float64, voxel indices of the file -> mm
     header: nib.Nifti1Header
     to_file: np.ndarray  # (3, 2) nibabel orientation that turns a canonical array into the file's
 
     def in_file_order(self, volume: np.ndarray) -> np.ndarray:
-        """Canonical `(S, H, W)` array -> the file's axis order and directions."""
+        """Canonical (S, H, W) array -> the file's axis order and directions."""
         return apply_orientation(volume, self.to_file)
 
 
@@ -62,6 +62,7 @@ class Volume:
 
 
 def check_same_shape(path: Path, volume: Volume, reference: Volume) -> None:
+    """Raises `CaseError` naming `path` when the volume's shape is not that of the scan, `reference`."""
     if volume.voxels.shape != reference.voxels.shape:
         raise CaseError(
             f"{path}: shape {volume.voxels.shape} differs from the scan's {reference.voxels.shape} "
@@ -92,23 +93,23 @@ def _read_canonical(path: Path, read: Callable[[nib.Nifti1Image, Path], np.ndarr
         raise CaseError(
             f"{path}: cannot be read as NIfTI, perhaps truncated or damaged: {' '.join(str(error).split())}"
         ) from error
-    own = io_orientation(image.affine) if np.isfinite(image.affine).all() else np.full((3, 2), np.nan)
-    if np.isnan(own).any():
+    orientation = io_orientation(image.affine) if np.isfinite(image.affine).all() else np.full((3, 2), np.nan)
+    if np.isnan(orientation).any():
         raise CaseError(f"{path}: the affine does not say how the axes lie")
     canonical = axcodes2ornt(CANONICAL)
-    to_canonical = ornt_transform(own, canonical)
+    to_canonical = ornt_transform(orientation, canonical)
     sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
     spacing = np.empty(3)
     spacing[to_canonical[:, 0].astype(int)] = sizes
-    geometry = Geometry(image.affine, image.header, ornt_transform(canonical, own))
+    geometry = Geometry(image.affine, image.header, ornt_transform(canonical, orientation))
     return Volume(apply_orientation(voxels, to_canonical), tuple(float(mm) for mm in spacing), geometry)
 
 
 def _read_whole(path: Path, read: Callable[[nib.Nifti1Image, Path], np.ndarray]) -> tuple[nib.Nifti1Image, np.ndarray]:
     """The image, and its voxels in the file's order.
 
-    The stream is read to its end, since gzip's checksum stands there: nibabel alone stops after the last voxel, and
-    gives wrong voxels for most damaged bits.
+    The stream is read to its end, where gzip's checksum is: nibabel alone stops after the last voxel, and for most
+    damaged bits returns wrong voxels without an error.
     """
     kind = type(nib.load(path))
     if not issubclass(kind, nib.Nifti1Image):
@@ -128,12 +129,12 @@ def _read_whole(path: Path, read: Callable[[nib.Nifti1Image, Path], np.ndarray])
 
 
 def _read_voxels(image: nib.Nifti1Image, path: Path) -> np.ndarray:
-    """With slope and intercept applied."""
+    """In the file's order, with slope and intercept applied."""
     return np.asanyarray(image.dataobj)
 
 
 def _read_labels(image: nib.Nifti1Image, path: Path) -> np.ndarray:
-    """As uint8, some planes at a time: a file may keep its labels as float64."""
+    """In the file's order, as uint8; some planes at a time, since a file may store its labels as float64."""
     labels = np.empty(image.shape, np.uint8, order="F")
     planes = max(LABEL_BLOCK // (image.get_data_dtype().itemsize * image.shape[0] * image.shape[1]), 1)
     for first in range(0, image.shape[2], planes):
@@ -148,7 +149,7 @@ def _read_labels(image: nib.Nifti1Image, path: Path) -> np.ndarray:
 
 
 def save_label(path: Path, label: np.ndarray, geometry: Geometry) -> None:
-    """Write a canonical `(S, H, W)` label volume with the scan's own axis order, affine and units, as uint8."""
+    """Write a canonical (S, H, W) label volume with the scan's own axis order, affine and units, as uint8."""
     header = geometry.header.copy()
     # The scan's header carries its dtype and its rescaling to HU; neither fits labels.
     header.set_data_dtype(np.uint8)

@@ -1,4 +1,4 @@
-"""HU of a slice -> the three channels that an encoder sees, each clipped to a window and scaled to 0..255."""
+"""From the HU of a slice to the three channels of the encoder's input, each clipped to a window, scaled to 0..255."""
 
 import torch
 from torch import Tensor
@@ -7,19 +7,20 @@ from kitsam.ct.config import InputConfig, Window
 
 
 def to_channels(image: Tensor, slices: list[int], config: InputConfig) -> Tensor:
-    """`image` (S, H, W) HU -> (B, 3, H, W) float32 in 0..255, for the named slices.
+    """`image` (S, H, W) HU -> (B, 3, H, W) float32 in 0..255 of its B `slices`.
 
-    At either end of the scan `adjacent` repeats the last slice.
+    With `adjacent` channels the first and the last slice of the scan are their own neighbors.
     """
     if config.channels == "adjacent":
         last = image.shape[0] - 1
-        beside = [[max(z - 1, 0), z, min(z + 1, last)] for z in slices]
-        return _windowed(image[torch.tensor(beside)], config.window)
+        neighbors = [[max(z - 1, 0), z, min(z + 1, last)] for z in slices]
+        return _apply_window(image[torch.tensor(neighbors)], config.window)
     plain = image[torch.tensor(slices)]
     windows = config.windows if config.channels == "windows" else (config.window,) * 3
-    return torch.stack([_windowed(plain, window) for window in windows], dim=1)
+    return torch.stack([_apply_window(plain, window) for window in windows], dim=1)
 
 
-def _windowed(hounsfield: Tensor, window: Window) -> Tensor:
+def _apply_window(hu: Tensor, window: Window) -> Tensor:
+    """HU of any shape -> 0..255."""
     low, high = window
-    return (hounsfield.clamp(low, high) - low) * (255.0 / (high - low))
+    return (hu.clamp(low, high) - low) * (255.0 / (high - low))

@@ -125,8 +125,8 @@ def _without_command(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if arguments else USAGE_ERROR
-    known = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
-    hint = f"use {' or '.join(known)}" if known else "`kitsam --help` lists the commands"
+    longer = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
+    hint = f"use {' or '.join(longer)}" if longer else "`kitsam --help` lists the commands"
     return _fail(None, f"unknown command {' '.join(arguments[:1])}: {hint}", USAGE_ERROR)
 
 

@@ -1,8 +1,8 @@
 """`kitsam demo`: the whole flow on drawn cases, with nothing to download, in minutes on two CPU cores.
 
-Every step is the stage that real data would go through, with the options below; each can be repeated by hand with the command
-that is printed. The encoder is `tiny`, random and untrained: the numbers show that the pipeline works, not what
-SAM can do.
+Every step is the stage that real data would go through, with the options below; each can be repeated by hand with the
+command that is printed. The encoder is `tiny`, random and untrained: the numbers show that the pipeline works, not
+what SAM can do.
 """
 
 import time
@@ -21,9 +21,6 @@ from kitsam.system.console import say
 from kitsam.system.options import Options
 from kitsam.training.config import LossConfig, OptimizerConfig, TrainConfig, ValidationConfig
 
-CASES, SIZE, SLICES = 20, 256, 40
-# Each cell of the embedding covers 11 x 11 pixels of a slice: with 16 x 16 most tumors are missed.
-ENCODER = EncoderConfig(name="tiny", input_size=384)
 QUOTAS = {
     "roi": {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1},
     "tumor": {"kidney": 2, "tumor": 3, "tumor_cyst": 1},
@@ -37,6 +34,25 @@ class DemoConfig(Options):
 
     out: Path = Path("demo")
     """folder for everything the demo writes"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is drawn and trained. These find kidneys and most tumors; the tests draw and train less."""
+
+    cases: int = 20
+    side: int = 256  # pixels of a slice
+    slices: int = 40
+    # Each cell of the embedding covers 11 x 11 pixels of a slice: with 16 x 16 most tumors are missed.
+    input_size: int = 384
+    roi_steps: int = 400
+    tumor_steps: int = 80
+    cyst_steps: int = 60
+    roi_validation: int = 100  # steps between two validations
+    lesion_validation: int = 20
+
+
+FULL = Sizes()
 
 
 @dataclass(frozen=True)
@@ -61,10 +77,10 @@ class Folders:
         return self.out / target
 
 
-def run(config: DemoConfig) -> int:
+def run(config: DemoConfig, sizes: Sizes = FULL) -> int:
     began = time.monotonic()
     at = Folders(config.out)
-    stages = _stages(at)
+    stages = _stages(at, sizes)
     for number, (title, stage, options) in enumerate(stages, 1):
         say(f"\n{number}/{len(stages)} kitsam {title}")
         if code := int(stage(options)):
@@ -73,7 +89,7 @@ def run(config: DemoConfig) -> int:
     return 0
 
 
-def _stages(at: Folders) -> list[tuple[str, Callable[..., int], Options]]:
+def _stages(at: Folders, sizes: Sizes) -> list[tuple[str, Callable[..., int], Options]]:
     """What is said of each stage, its function and its options."""
     # Here, so that `kitsam demo --help` need not wait for torch.
     from kitsam.embedding import run as embedding
@@ -82,40 +98,43 @@ def _stages(at: Folders) -> list[tuple[str, Callable[..., int], Options]]:
     from kitsam.report import page
     from kitsam.training import loop
 
+    phantom = PhantomConfig(at.data, sizes.cases, sizes.side, sizes.slices)
     return [
-        (f"phantom: draw {CASES} abdomens", cases.run, PhantomConfig(at.data, CASES, SIZE, SLICES)),
-        ("embed: encode their slices", embedding.run, embed_config(at)),
-        *((f"train: the {target} decoder", loop.train, train_config(at, target)) for target in TARGETS),
+        (f"phantom: draw {sizes.cases} abdomens", cases.run, phantom),
+        ("embed: encode their slices", embedding.run, embed_config(at, sizes)),
+        *((f"train: the {target} decoder", loop.train, train_config(at, target, sizes)) for target in TARGETS),
         ("evaluate: label the validation cases", evaluate.run, evaluate_config(at)),
         ("report: results, curves, overlays", page.run, ReportConfig(at.results)),
     ]
 
 
-def embed_config(at: Folders) -> EmbedConfig:
-    return EmbedConfig(at.data, at.shards, ENCODER, InputConfig(channels="windows"), val_fraction=0.2, batch_size=8)
+def embed_config(at: Folders, sizes: Sizes) -> EmbedConfig:
+    encoder = EncoderConfig(name="tiny", input_size=sizes.input_size)
+    return EmbedConfig(at.data, at.shards, encoder, InputConfig(channels="windows"), val_fraction=0.2, batch_size=8)
 
 
-def train_config(at: Folders, target: Target) -> TrainConfig:
+def train_config(at: Folders, target: Target, sizes: Sizes) -> TrainConfig:
     common = TrainConfig(
         target, at.shards, at.run(target), batch_size=12, quotas=QUOTAS[target], loss=LossConfig(balance=0.25)
     )
     if target == "roi":
         return replace(
             common,
-            steps=400,
+            steps=sizes.roi_steps,
             shift=0.05,
             optimizer=OptimizerConfig(peak_rate=1e-3, warmup_steps=20),
-            validation=ValidationConfig(every=100),
-            checkpoint_every=100,
+            validation=ValidationConfig(every=sizes.roi_validation),
+            checkpoint_every=sizes.roi_validation,
         )
+    select = "dice_pooled" if target == "cyst" else "dice"
     return replace(
         common,
-        steps=80 if target == "tumor" else 60,
+        steps=sizes.tumor_steps if target == "tumor" else sizes.cyst_steps,
         shift=0.2,
         start_from=at.run("roi"),
         optimizer=OptimizerConfig(peak_rate=5e-4, warmup_steps=20),
-        validation=ValidationConfig(every=20, select="dice_pooled" if target == "cyst" else "dice"),
-        checkpoint_every=20,
+        validation=ValidationConfig(every=sizes.lesion_validation, select=select),
+        checkpoint_every=sizes.lesion_validation,
     )
 
 

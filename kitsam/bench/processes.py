@@ -24,13 +24,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from kitsam.bench.config import BenchProcessesConfig
 from kitsam.bench.measure import keep
 from kitsam.bench.shards import make_set
-from kitsam.ct.strata import strata_for
-from kitsam.shards.reader import ShardSet
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.processes import use_cpu, wait_for_device
 from kitsam.training.config import TrainConfig
-from kitsam.training.setup import initial_decoder, make_accelerator, prepare, questions_of_steps
+from kitsam.training.setup import set_up
 from kitsam.training.step import train_step
 
 UNMEASURED = 2  # steps
@@ -129,15 +127,12 @@ def measure(config: TrainConfig, threads: int) -> Times:
     """The steps of `kitsam train` in this process, timed."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # or accelerate would set it, and say so
     torch.set_num_threads(threads)
-    accelerator = make_accelerator(config)
-    shards = ShardSet(config.shards, config.cache)
-    order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
-    decoder = initial_decoder(config, shards)
-    model, optimizer = prepare(accelerator, decoder, config)
+    training = set_up(config)
+    accelerator = training.accelerator
     times = Times()
     if accelerator.num_processes > 1:
-        model.register_comm_hook(None, _timed_exchange(accelerator, times))
-    with closing(questions_of_steps(accelerator, shards, order, config, range(config.steps))) as made:
+        training.model.register_comm_hook(None, _timed_exchange(accelerator, times))
+    with closing(training.questions(range(config.steps))) as made:
         for step in range(config.steps):
             if step == UNMEASURED:
                 wait_for_device(accelerator.device)
@@ -147,7 +142,7 @@ def measure(config: TrainConfig, threads: int) -> Times:
             batch = next(made)
             times.data += time.perf_counter() - asked
             _meet(accelerator, times)
-            train_step(accelerator, model, optimizer, batch, step, 1.0, config)
+            train_step(accelerator, training.model, training.optimizer, batch, step, 1.0, config)
             wait_for_device(accelerator.device)
         times.all = time.perf_counter() - began
     accelerator.end_training()

@@ -4,13 +4,17 @@ Two layouts are read: KiTS (`case_00000/imaging.nii.gz` and `segmentation.nii.gz
 (`imagesTr/NAME_0000.nii.gz` and `labelsTr/NAME.nii.gz`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from kitsam.ct.volume import Geometry, check_same_shape, read_image, read_label
 from kitsam.system.errors import CaseError, OptionError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ def _is_case_folder(folder: Path) -> bool:
 
 def _kits_files(folder: Path) -> CaseFiles:
     return CaseFiles(folder.name, folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
+
+
+def try_case(read: Callable[[CaseFiles], T], files: CaseFiles) -> T | CaseError:
+    """What `read` makes of a case, or the error with which it refuses it: one bad case ends no long job."""
+    try:
+        return read(files)
+    except CaseError as error:
+        return error
 
 
 def read_case(files: CaseFiles, needs_label: bool = True) -> Case:

@@ -9,10 +9,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kitsam.ct.case import CaseFiles, find_cases
+from kitsam.ct.case import CaseFiles, find_cases, try_case
 from kitsam.ct.config import FingerprintConfig
 from kitsam.ct.fingerprint_plot import plot_fingerprint
 from kitsam.ct.fingerprint_tables import print_fingerprint
@@ -50,7 +51,7 @@ def _measure_all(files: Sequence[CaseFiles]) -> tuple[list[CaseFingerprint], dic
     """The usable cases, and why each of the others is not: name -> reason."""
     cases, skipped = [], {}
     with ThreadPoolExecutor(READING_THREADS) as threads, progress("Measuring", len(files), "cases") as tick:
-        for case, result in zip(files, threads.map(_measure_or_refuse, files)):
+        for case, result in zip(files, threads.map(partial(try_case, measure), files)):
             if isinstance(result, CaseError):
                 warn(f"{case.name} is left out: {result}")
                 skipped[case.name] = str(result)
@@ -58,13 +59,6 @@ def _measure_all(files: Sequence[CaseFiles]) -> tuple[list[CaseFingerprint], dic
                 cases.append(result)
             tick(1, case.name)
     return cases, skipped
-
-
-def _measure_or_refuse(files: CaseFiles) -> CaseFingerprint | CaseError:
-    try:
-        return measure(files)
-    except CaseError as error:
-        return error
 
 
 def _oddities(case: CaseFingerprint, cases: Sequence[CaseFingerprint]) -> Iterator[str]:

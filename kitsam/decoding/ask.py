@@ -1,7 +1,8 @@
 """Asking a decoder with boxes, the same way in validation as in use.
 
 The ROI decoder gets one fixed box a slice. A lesion decoder gets a box around each kidney with its masses on each
-slice, enlarged by a margin. A decoder answers for the inside of its boxes; where they overlap the larger probability stands.
+slice, enlarged by a margin. A decoder answers for the inside of its boxes; where they overlap the larger probability
+stands.
 """
 
 from dataclasses import dataclass

@@ -37,7 +37,8 @@ class EmbedConfig(Options):
     precision: Precision = "auto"
     """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
     compile: Compile = "auto"
-    """the encoder, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it pays; never on a CPU"""
+    """the encoder, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it
+    pays; never on a CPU"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     seed: int = number(0, least=0)

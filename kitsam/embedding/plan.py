@@ -8,16 +8,17 @@ Training cases are dealt by seed into groups, validation cases stand alone: thes
 the same whatever the number of processes. A group's samples are scattered over its shards, each of one stratum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from kitsam.ct.case import CaseFiles, find_cases
+from kitsam.ct.case import CaseFiles, find_cases, try_case
 from kitsam.ct.config import ViewsConfig
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.split import Split, make_split, read_split
@@ -36,7 +37,7 @@ READING_THREADS = 4  # unpacking gzip releases the interpreter
 SLICES_AT_ONCE = 32  # labels turned into masks together
 
 
-class PlannedSample(NamedTuple):
+class SamplePlan(NamedTuple):
     """A slice in a view, and the pixels of each class on its stored mask."""
 
     slice: int
@@ -58,7 +59,7 @@ class PlannedSample(NamedTuple):
 @dataclass(frozen=True)
 class CasePlan:
     voxels: tuple[int, int, int, int]  # per class, on disk
-    samples: tuple[PlannedSample, ...]
+    samples: tuple[SamplePlan, ...]
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,19 @@ class Unit:
 
     name: str
     cases: tuple[str, ...]
-    shards: dict[str, tuple[tuple[str, PlannedSample], ...]]  # shard name -> (case, sample)
+    shards: dict[str, tuple[tuple[str, SamplePlan], ...]]  # shard name -> (case, sample)
 
     @property
     def samples(self) -> int:
         return sum(len(shard) for shard in self.shards.values())
 
 
+def count_samples(units: Sequence[Unit]) -> int:
+    return sum(unit.samples for unit in units)
+
+
 def make_plan(config: EmbedConfig, settings: dict[str, Any]) -> Plan:
-    """Read every case's labels, or what an earlier start found out about them.
+    """Read every case's labels, or the plan of an earlier start.
 
     Cases that were refused before are tried again, since their files may have been mended. Raises `OptionError` where
     `config.out` was begun with other settings, or no case can be used.
@@ -92,15 +97,15 @@ def make_plan(config: EmbedConfig, settings: dict[str, Any]) -> Plan:
     earlier = read_plan(config.out) if (config.out / NAME).exists() else None
     if earlier:
         _check_settings(config.out, earlier.settings, settings)
-        known, split = earlier.cases, earlier.split
+        plans, split = earlier.cases, earlier.split
         _check_cases(config.out, split, files)
     else:
-        known = {}
+        plans = {}
         names = tuple(files)
         split = (
             read_split(config.splits, names) if config.splits else make_split(names, config.val_fraction, config.seed)
         )
-    cases, skipped = _read_cases([files[name] for name in (*split.train, *split.val)], known, set(split.train), config)
+    cases, skipped = _read_cases([files[name] for name in (*split.train, *split.val)], plans, set(split.train), config)
     if not any(name in cases for name in split.train) or not any(name in cases for name in split.val):
         reasons = "; ".join(skipped.values())
         raise OptionError(f"--data: no usable case for training or none for validation in {config.data}: {reasons}")
@@ -114,26 +119,22 @@ def _check_settings(out: Path, earlier: dict[str, Any], settings: dict[str, Any]
 
 
 def _check_cases(out: Path, split: Split, files: dict[str, CaseFiles]) -> None:
-    gone = [name for name in (*split.train, *split.val) if name not in files]
-    if gone:
-        raise OptionError(f"--data: {', '.join(gone)} of the shard set begun in {out} are no longer there")
+    missing = [name for name in (*split.train, *split.val) if name not in files]
+    if missing:
+        raise OptionError(f"--data: {', '.join(missing)} of the shard set begun in {out} are no longer there")
 
 
 def _read_cases(
-    files: Sequence[CaseFiles], known: dict[str, CasePlan], training: set[str], config: EmbedConfig
+    files: Sequence[CaseFiles], plans: dict[str, CasePlan], training: set[str], config: EmbedConfig
 ) -> tuple[dict[str, CasePlan], dict[str, str]]:
+    """Plans of the usable cases, and why each other one is not; `plans`: those of an earlier start."""
     cases, skipped = {}, {}
 
-    def plan(case: CaseFiles) -> CasePlan | CaseError:
-        if case.name in known:
-            return known[case.name]
-        try:
-            return _plan_case(case, case.name in training, config)
-        except CaseError as error:
-            return error
+    def plan(case: CaseFiles) -> CasePlan:
+        return plans.get(case.name) or _plan_case(case, case.name in training, config)
 
     with ThreadPoolExecutor(READING_THREADS) as threads, progress("Reading labels", len(files), "cases") as tick:
-        for case, result in zip(files, threads.map(plan, files)):
+        for case, result in zip(files, threads.map(partial(try_case, plan), files)):
             tick(1, case.name)
             if isinstance(result, CaseError):
                 warn(f"{case.name} is left out: {result}")
@@ -150,30 +151,38 @@ def _plan_case(files: CaseFiles, training: bool, config: EmbedConfig) -> CasePla
     voxels = np.bincount(label.ravel(), minlength=len(CLASS_NAMES))
     slices = _training_slices(label, files.name, config) if training else range(len(label))
     views = config.views.count if training else 1
-    wanted = [(z, view) for z in slices for view in range(views)]
-    masks = masks_in_views(label, wanted, config.views, config.seed, files.name)
+    places = [(z, view) for z in slices for view in range(views)]
+    masks = masks_in_views(label, places, config.views, config.seed, files.name)
     pixels = (np.bincount(mask.ravel(), minlength=len(CLASS_NAMES)).tolist() for mask in masks)
-    samples = (PlannedSample(z, view, *counts) for (z, view), counts in zip(wanted, pixels))
+    samples = (SamplePlan(z, view, *counts) for (z, view), counts in zip(places, pixels))
     return CasePlan(tuple(voxels.tolist()), tuple(samples))
 
 
 def _training_slices(label: np.ndarray, name: str, config: EmbedConfig) -> list[int]:
+    """All slices with a label, and a random share of the others."""
     positive = label.any(axis=(1, 2))
     background = np.flatnonzero(~positive)
-    kept = min(len(background), round(config.background_ratio * positive.sum()))
-    chosen = generator(config.seed, "background", name).choice(background, kept, replace=False)
-    return sorted([*np.flatnonzero(positive).tolist(), *chosen.tolist()])
+    count = min(len(background), round(config.background_ratio * positive.sum()))
+    share = generator(config.seed, "background", name).choice(background, count, replace=False)
+    return sorted([*np.flatnonzero(positive).tolist(), *share.tolist()])
 
 
-def masks_in_views(label: np.ndarray, wanted: list[tuple[int, int]], views: ViewsConfig, seed: int, name: str):
-    """Yield the stored mask, (h, w) uint8, of each (slice, view) of a case."""
-    for first in range(0, len(wanted), SLICES_AT_ONCE):
-        chosen = wanted[first : first + SLICES_AT_ONCE]
-        labels = torch.from_numpy(label[[z for z, _ in chosen]])
-        yield from view_masks(labels, [draw_view(views, seed, name, z, view) for z, view in chosen]).numpy()
+def masks_in_views(
+    label: np.ndarray,  # (S, H, W) uint8
+    places: list[tuple[int, int]],  # slice and view
+    views: ViewsConfig,
+    seed: int,
+    name: str,
+) -> Iterator[np.ndarray]:
+    """Yield the stored mask, (h, w) uint8, of each slice and view of a case."""
+    for first in range(0, len(places), SLICES_AT_ONCE):
+        part = places[first : first + SLICES_AT_ONCE]
+        labels = torch.from_numpy(label[[z for z, _ in part]])
+        yield from view_masks(labels, [draw_view(views, seed, name, z, view) for z, view in part]).numpy()
 
 
-def unit_fingerprint(unit: Unit) -> dict[str, Any]:
+def unit_contents(unit: Unit) -> dict[str, Any]:
+    """What a unit's sidecars keep, to tell whether they were written by the same plan."""
     return {"cases": list(unit.cases), "samples": unit.samples}
 
 
@@ -189,9 +198,9 @@ def read_plan(out: Path) -> Plan:
 def units_of(plan: Plan, config: EmbedConfig) -> list[Unit]:
     """Groups of training cases, then the validation cases."""
     order = generator(config.seed, "groups").permutation(len(plan.split.train))
-    dealt = [plan.split.train[index] for index in order]
-    groups = [dealt[first : first + config.group_cases] for first in range(0, len(dealt), config.group_cases)]
-    units = [_group(number, cases, plan, config) for number, cases in enumerate(groups)]
+    cases = [plan.split.train[index] for index in order]
+    groups = [cases[first : first + config.group_cases] for first in range(0, len(cases), config.group_cases)]
+    units = [_group(number, members, plan, config) for number, members in enumerate(groups)]
     for name in plan.split.val:
         if name in plan.cases:
             samples = tuple((name, sample) for sample in plan.cases[name].samples)
@@ -209,6 +218,6 @@ def _group(number: int, cases: Sequence[str], plan: Plan, config: EmbedConfig) -
         # Each shard gets slices of many cases; inside a shard they stay in case order, so that a case is read once.
         places = generator(config.seed, "shards", number, stratum).permutation(len(members)) % max(count, 1)
         for shard in range(count):
-            chosen = tuple(member for member, place in zip(members, places) if place == shard)
-            shards[f"train/{stratum}-{number:04d}-{shard:02d}.tar"] = chosen
+            samples_here = tuple(member for member, place in zip(members, places) if place == shard)
+            shards[f"train/{stratum}-{number:04d}-{shard:02d}.tar"] = samples_here
     return Unit(f"group {number:04d}", usable, shards)

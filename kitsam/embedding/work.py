@@ -1,7 +1,7 @@
-"""The encoder at work: cases are read ahead of it and shards written behind it, by a thread each, so that it need not wait.
+"""The encoder at work: a thread reads cases ahead of it, another writes shards behind it, so that it need not wait.
 
-A unit is finished or absent: its shards get their names together when it is complete. A batch never crosses a case, so the same slices
-are encoded together whatever the number of processes.
+A unit is finished or absent: its shards get their names together when it is complete. A batch never crosses a case, so
+that the same slices are encoded together whatever the number of processes.
 """
 
 import time
@@ -9,15 +9,16 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import TracebackType
 from typing import final
 
 import torch
 from torch import Tensor
 
-from kitsam.ct.case import Case, CaseFiles, read_case
+from kitsam.ct.case import Case, CaseFiles, read_case, try_case
 from kitsam.ct.views import View, draw_view, transform_to_input
 from kitsam.embedding.config import EmbedConfig
-from kitsam.embedding.plan import PlannedSample, Unit, masks_in_views, unit_fingerprint
+from kitsam.embedding.plan import SamplePlan, Unit, masks_in_views, unit_contents
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.index import UnitRecord, write_index
 from kitsam.shards.sample import SampleRecord
@@ -48,32 +49,26 @@ def embed_units(
 
 
 def _read_ahead(cases: list[CaseFiles]) -> Iterator[Case | CaseError]:
-    """Yield each case while the next one is being read."""
-
-    def read(files: CaseFiles) -> Case | CaseError:
-        try:
-            return read_case(files)
-        except CaseError as error:
-            return error
-
+    """Yield each case while a thread reads the next one."""
     with ThreadPoolExecutor(1) as reader:
-        waiting = deque(reader.submit(read, files) for files in cases[:1])
-        for following in [*cases[1:], None]:
-            result = waiting.popleft().result()
-            if following:
-                waiting.append(reader.submit(read, following))
-            yield result
+        ahead: deque[Future[Case | CaseError]] = deque()
+        for files in cases:
+            ahead.append(reader.submit(try_case, read_case, files))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        if ahead:
+            yield ahead.popleft().result()
 
 
 def _encode_case(case: Case, encode: SliceEncoder, config: EmbedConfig, shards: "_UnitShards", clock: "_Clock") -> None:
     image = torch.from_numpy(case.image).to(encode.device)
     samples = shards.samples[case.name]
     for first in range(0, len(samples), config.batch_size):
-        chosen = samples[first : first + config.batch_size]
-        views = [draw_view(config.views, config.seed, case.name, sample.slice, sample.view) for sample in chosen]
+        batch = samples[first : first + config.batch_size]
+        views = [draw_view(config.views, config.seed, case.name, sample.slice, sample.view) for sample in batch]
         with clock.running():
-            embeddings = encode(image, [sample.slice for sample in chosen], views)
-        shards.add(case, chosen, views, embeddings, encode.encoder.input_size)
+            embeddings = encode(image, [sample.slice for sample in batch], views)
+        shards.add(case, batch, views, embeddings, encode.encoder.input_size)
 
 
 @final
@@ -83,14 +78,14 @@ class _UnitShards(AbstractContextManager):
     def __init__(self, unit: Unit, config: EmbedConfig) -> None:
         self.unit, self.config = unit, config
         self.shard_of = {(case, sample): name for name, shard in unit.shards.items() for case, sample in shard}
-        self.samples: dict[str, list[PlannedSample]] = {name: [] for name in unit.cases}
+        self.samples: dict[str, list[SamplePlan]] = {name: [] for name in unit.cases}
         for case, sample in sorted(self.shard_of, key=lambda member: member[1]):
             self.samples[case].append(sample)
         self.skipped: dict[str, str] = {}
         self.writers: dict[str, ShardWriter] = {}
-        self.opened = ExitStack()
+        self.files = ExitStack()
         self.thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-        self.behind: deque[Future] = deque()
+        self.waiting: deque[Future] = deque()
 
     def __enter__(self) -> "_UnitShards":
         return self
@@ -98,38 +93,40 @@ class _UnitShards(AbstractContextManager):
     def skip(self, case: str, reason: str) -> None:
         self.skipped[case] = reason
 
-    def add(self, case: Case, chosen: list[PlannedSample], views: list[View], embeddings: Tensor, side: int) -> None:
+    def add(self, case: Case, batch: list[SamplePlan], views: list[View], embeddings: Tensor, side: int) -> None:
         """`embeddings`: (B, 256, G, G) float16 on the encoder's device, perhaps not computed yet."""
-        self.behind.append(self.thread.submit(self._write, case, chosen, views, embeddings, side))
-        while len(self.behind) > BATCHES_BEHIND:
-            self.behind.popleft().result()
+        self.waiting.append(self.thread.submit(self._write, case, batch, views, embeddings, side))
+        while len(self.waiting) > BATCHES_BEHIND:
+            self.waiting.popleft().result()
 
-    def _write(self, case: Case, chosen: list[PlannedSample], views: list[View], embeddings: Tensor, side: int) -> None:
-        wanted = [(sample.slice, sample.view) for sample in chosen]
-        masks = masks_in_views(case.label, wanted, self.config.views, self.config.seed, case.name)
-        for sample, view, embedding, mask in zip(chosen, views, embeddings.cpu().numpy(), masks):
+    def _write(self, case: Case, batch: list[SamplePlan], views: list[View], embeddings: Tensor, side: int) -> None:
+        places = [(sample.slice, sample.view) for sample in batch]
+        masks = masks_in_views(case.label, places, self.config.views, self.config.seed, case.name)
+        for sample, view, embedding, mask in zip(batch, views, embeddings.cpu().numpy(), masks):
             self._writer(self.shard_of[case.name, sample]).add(embedding, mask, _record(case, sample, view, side))
 
     def _writer(self, shard: str) -> ShardWriter:
         if shard not in self.writers:
             writer = ShardWriter(self.config.out / shard, self.config.storage)
-            self.writers[shard] = self.opened.enter_context(writer)
+            self.writers[shard] = self.files.enter_context(writer)
         return self.writers[shard]
 
-    def __exit__(self, kind, error, traceback) -> None:
-        """Give the shards their names, then write their indexes; after an error leave no trace of them."""
-        with self.opened, self.thread:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give the shards their names, then write their sidecars; after an error leave no trace of them."""
+        with self.files, self.thread:
             if error is not None:
                 self.thread.shutdown(cancel_futures=True)
                 raise error
-            for future in self.behind:
+            for future in self.waiting:
                 future.result()
-        record = UnitRecord(unit_fingerprint(self.unit), self.skipped, tuple(sorted(self.writers)))
+        record = UnitRecord(unit_contents(self.unit), self.skipped, tuple(sorted(self.writers)))
         for name, writer in self.writers.items():
             write_index(self.config.out / name, writer.index(record))
 
 
-def _record(case: Case, sample: PlannedSample, view: View, side: int) -> SampleRecord:
+def _record(case: Case, sample: SamplePlan, view: View, side: int) -> SampleRecord:
     shape = case.image.shape[1:]
     transform = transform_to_input(*shape, side, view).round(6).tolist()
     return SampleRecord(
@@ -168,5 +165,5 @@ class _Clock:
     def share(self) -> float:
         if self.cuda:
             torch.cuda.synchronize()
-        worked = self.seconds + sum(first.elapsed_time(last) for first, last in self.events) / 1000
-        return worked / max(time.perf_counter() - self.began, 1e-9)
+        work = self.seconds + sum(first.elapsed_time(last) for first, last in self.events) / 1000
+        return work / max(time.perf_counter() - self.began, 1e-9)

@@ -1,4 +1,4 @@
-"""One case scored from its two files: what a worker process does, in a module that imports little and so starts soon."""
+"""One case scored from its two files, in a worker process: this module imports little, so that one starts soon."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ SAME_AFFINE = 1e-3
 
 @dataclass(frozen=True)
 class Result:
-    """What a worker process found out about one case."""
+    """A case's scores, and what a person should know about its files."""
 
     scores: CaseScores
     warning: str | None = None

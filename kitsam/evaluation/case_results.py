@@ -1,7 +1,7 @@
 """A case's result on disk, written as soon as the case is scored, so that a restart computes only the rest.
 
-A result carries the fingerprint of all that decided it (decoders, cascade, shards); under another one it is computed anew.
-Scoring and writing happen in worker processes, which need neither torch nor the device.
+A result carries the fingerprint of all that decided it (decoders, cascade, shards); under another one it is computed
+anew. Scoring and writing happen in worker processes, which need neither torch nor the device.
 """
 
 from dataclasses import asdict, dataclass

@@ -45,6 +45,7 @@ class ScoreConfig(Options):
     only_present: bool = False
     """leave cases without a prediction out, instead of counting them 0"""
     against: Path | None = None
-    """what to compare with, case by case: a folder that kitsam wrote metrics.json to, or any with the official metrics.csv, or of label maps"""
+    """what to compare with, case by case: a folder that kitsam wrote metrics.json to, or any with the official
+    metrics.csv, or of label maps"""
     workers: int | None = count(None)
     """processes; one a processor core if not given. Each needs the memory of three label maps"""

@@ -1,8 +1,8 @@
 """Stage 3: validation shards -> cascade -> label maps -> the official metrics.
 
-Each process labels its share of the cases from their stored embeddings, with boxes of the ROI decoder itself. Worker processes
-beside it compare with the truth at full resolution, while the device goes on with the next case, and write each result as it comes;
-a restart computes only what is missing. The main process merges the results in case order.
+Each process labels its share of the cases from their stored embeddings, with boxes of the ROI decoder itself. Worker
+processes beside it compare with the truth at full resolution, while the device goes on with the next case, and write
+each result as it comes; a restart computes only what is missing. The main process merges the results in case order.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from kitsam.ct.case import CaseFiles, find_cases
 from kitsam.ct.labels import Target
@@ -49,9 +50,9 @@ def run(config: EvaluateConfig) -> int:
     for trained in runs.values():
         check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
     cases = {Path(entry.name).stem: entry for entry in shards.manifest.val}
-    gone = [name for name in cases if name not in files]
-    if gone:
-        raise OptionError(f"--data: {config.data} lacks {', '.join(gone)} of the shard set's validation cases")
+    absent = [name for name in cases if name not in files]
+    if absent:
+        raise OptionError(f"--data: {config.data} lacks {', '.join(absent)} of the shard set's validation cases")
     processes = start_processes(config.device)
     cascade = cascade_of(runs, config.cascade, processes.device)
     fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
@@ -61,17 +62,17 @@ def run(config: EvaluateConfig) -> int:
             leftover.unlink()
     with report_lost_peer():
         processes.wait_for_everyone()
-        mine = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
-        _evaluate([missing[index] for index in mine], files, cases, shards, cascade, config, fingerprint)
+        share = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
+        _evaluate([missing[index] for index in share], files, cases, shards, cascade, config, fingerprint)
         processes.wait_for_everyone()
     failed = _finish(config, sorted(cases), runs) if processes.is_main_process else {}
     return 1 if failed or shards.manifest.skipped else 0
 
 
 def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:
-    """Of all that decides a case's result."""
-    decisive = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    """A hash of all that decides a case's result."""
+    causes = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
+    return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
 
 def _evaluate(
@@ -83,7 +84,7 @@ def _evaluate(
     config: EvaluateConfig,
     fingerprint: str,
 ) -> None:
-    """Label each case here, and have it written and scored beside."""
+    """Label the cases one by one, while worker processes write and score those before."""
     waiting: deque[Future[None]] = deque()
     with case_workers(config.workers, len(names)) as pool, progress("Evaluating", len(names), "cases") as tick:
         for name in names:
@@ -104,15 +105,16 @@ def _evaluate(
 
 
 def _label_case(entry: ShardEntry, truth: Volume, shards: ShardSet, cascade: Cascade) -> np.ndarray:
-    """(S, H, W) uint8, from stored embeddings alone; of the truth only shape and spacing are looked at."""
+    """(S, H, W) uint8 labels, from stored embeddings alone; of the truth only shape and spacing count."""
 
-    def embeddings(first: int, count: int):
+    def embeddings(first: int, count: int) -> Tensor:
         return shards.validation_slices(entry, first, count).embeddings(cascade.device)
 
     return label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
 
 
 def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder]) -> dict[str, str]:
+    """Write and print the results of all cases. Returns why some have none."""
     results = {name: read_result(config.out, name) for name in names}
     scores = {name: result.scores for name, result in results.items() if result.scores}
     failed = {name: result.skipped for name, result in results.items() if result.skipped}

@@ -7,7 +7,7 @@ how well a lesion is outlined is for Dice to say. Sizes are classed by the diame
 volume; 4 and 7 cm are where the T stages of kidney cancer change. Nothing is too small to count.
 
 Components are found slab by slab and joined where slabs meet, so that no volume of component numbers (four bytes a
-voxel) is ever made.
+voxel) is ever held.
 """
 
 from collections.abc import Iterable
@@ -89,8 +89,8 @@ class LesionCounter:
         self.predicted.add(prediction, truth, slab)
 
     def lesions(self, voxel_ml: float) -> Lesions:
-        sizes, overlaps = self.true.joined()
-        others, hits = self.predicted.joined()
+        sizes, overlaps = self.true.join()
+        others, hits = self.predicted.join()
         return Lesions(
             *(_volumes(voxels, voxel_ml) for voxels in (sizes[overlaps > 0], sizes[overlaps == 0], others[hits == 0]))
         )
@@ -101,7 +101,7 @@ def _volumes(voxels: np.ndarray, voxel_ml: float) -> list[float]:
 
 
 class Components:
-    """3-D components of a mask that comes slab by slab: the voxels of each, and how many of them another mask shares."""
+    """3-D components of a mask that comes slab by slab: how many voxels each has, and shares with another mask."""
 
     def __init__(self, plane: tuple[int, int]) -> None:
         self.sizes: list[np.ndarray] = []
@@ -115,12 +115,12 @@ class Components:
         """`mask`, `other`: (T, H, W) bool, the slab's own planes."""
         box = box_of(mask)
         if box is not None:
-            numbers, found = ndimage.label(mask[:, box[0], box[1]], TOUCHING)
+            numbers, parts = ndimage.label(mask[:, box[0], box[1]], TOUCHING)
             numbers[numbers > 0] += self.count
             shared = numbers[other[:, box[0], box[1]]]
-            self.sizes.append(np.bincount(numbers.ravel(), minlength=self.count + found + 1)[self.count + 1 :])
-            self.overlaps.append(np.bincount(shared, minlength=self.count + found + 1)[self.count + 1 :])
-            self.count += found
+            self.sizes.append(np.bincount(numbers.ravel(), minlength=self.count + parts + 1)[self.count + 1 :])
+            self.overlaps.append(np.bincount(shared, minlength=self.count + parts + 1)[self.count + 1 :])
+            self.count += parts
             rows, columns = (slice(part.start + cut.start, part.start + cut.stop) for part, cut in zip(slab[-2:], box))
             if slab.start == self.end:
                 self._link(numbers[0], rows, columns)
@@ -133,18 +133,18 @@ class Components:
         """Join what touches the plane before."""
         before = np.pad(self.last, 1)
         for down, right in product((0, 1, 2), repeat=2):
-            moved = before[rows.start + down : rows.stop + down, columns.start + right : columns.stop + right]
-            both = (moved > 0) & (numbers > 0)
-            self.links.append(np.unique(np.stack([moved[both], numbers[both]]), axis=1))
+            above = before[rows.start + down : rows.stop + down, columns.start + right : columns.stop + right]
+            both = (above > 0) & (numbers > 0)
+            self.links.append(np.unique(np.stack([above[both], numbers[both]]), axis=1))
 
-    def joined(self) -> tuple[np.ndarray, np.ndarray]:
+    def join(self) -> tuple[np.ndarray, np.ndarray]:
         """(N,) voxels of each component, and (N,) those that the other mask shares."""
         if not self.count:
             return np.zeros(0, int), np.zeros(0, int)
         pairs = np.concatenate(self.links, axis=1) - 1 if self.links else np.zeros((2, 0), int)
         graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape=(self.count, self.count))
-        found, which = connected_components(graph, directed=False)
+        count, which = connected_components(graph, directed=False)
         return tuple(
-            np.bincount(which, weights=np.concatenate(parts), minlength=found).astype(int)
+            np.bincount(which, weights=np.concatenate(parts), minlength=count).astype(int)
             for parts in (self.sizes, self.overlaps)
         )

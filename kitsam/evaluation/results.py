@@ -49,7 +49,7 @@ def write_metrics(
         "summary": summarize(scores),
         "average": average,
         "intervals_95": intervals(scores),
-        "lesions": {kind: _detection_entry(found) for kind, found in detections(scores).items()},
+        "lesions": {kind: _detection_entry(lesions) for kind, lesions in detections(scores).items()},
         "cases": [_case_entry(name, case) for name, case in scores.items()],
         "skipped": skipped,
         "settings": settings,
@@ -66,13 +66,13 @@ def _write_csv(path: Path, scores: Mapping[str, CaseScores], average: dict[str, 
         writer.writerow(["average", *average.values()])
 
 
-def _detection_entry(found: Detection) -> dict[str, Any]:
-    shares = {"sensitivity": found.sensitivity, "false_per_case": found.false_per_case}
+def _detection_entry(lesions: Detection) -> dict[str, Any]:
+    shares = {"sensitivity": lesions.sensitivity, "false_per_case": lesions.false_per_case}
     return {
         "size_limits_cm": SIZE_LIMITS_CM,
-        "found": found.found,
-        "missed": found.missed,
-        "false": found.false,
+        "found": lesions.found,
+        "missed": lesions.missed,
+        "false": lesions.false,
         **shares,
     }
 

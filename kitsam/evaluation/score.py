@@ -3,7 +3,7 @@
 Truth and prediction are brought to the same frame, so a reoriented prediction scores as the straight one does, and
 are compared voxel by voxel. Each case goes to one of several processes, which holds its two label maps and little
 more. A case without a prediction counts 0 unless it is to be left out; a file that cannot be scored is left out,
-listed, and told by the exit code.
+named, and makes the exit code 1.
 """
 
 import re
@@ -33,7 +33,7 @@ def run(config: ScoreConfig) -> int:
     # Test cases without a segmentation are no part of this, unless one was predicted.
     cases = {name: files for name, files in cases.items() if name in predictions or files.segmentation.exists()}
     others = read_others(config.against, partial(_figures_of, cases=cases, config=config)) if config.against else None
-    results, skipped = _score_asked(cases, predictions, config)
+    results, skipped = _score_cases(cases, predictions, config)
     scores = {name: result.scores for name, result in results.items()}
     settings = {
         "command": "score",
@@ -66,15 +66,15 @@ def find_predictions(folder: Path, cases: dict[str, CaseFiles], option: str = "p
     """The label maps by the case that they are named for. Raises `OptionError` when there is none."""
     if not folder.is_dir():
         raise OptionError(f"{option}: no such folder: {folder}")
-    found = {name: path for name in cases if (path := folder / f"{name}{ENDING}").is_file()}
-    if not found:
+    paths = {name: path for name in cases if (path := folder / f"{name}{ENDING}").is_file()}
+    if not paths:
         raise OptionError(
             f"{option}: no label map of any case of --data in {folder} (such as {next(iter(cases))}{ENDING})"
         )
-    return found
+    return paths
 
 
-def _score_asked(
+def _score_cases(
     cases: dict[str, CaseFiles], predictions: dict[str, Path], config: ScoreConfig
 ) -> tuple[dict[str, Result], dict[str, str]]:
     """The results by case, and why the other cases have none."""
@@ -98,7 +98,7 @@ def _score_asked(
 
 def _figures_of(folder: Path, cases: dict[str, CaseFiles], config: ScoreConfig) -> dict[str, dict[str, float]]:
     """Of the label maps in a folder to compare with, under the same rule for those that are missing."""
-    results, _ = _score_asked(cases, find_predictions(folder, cases, "--against"), config)
+    results, _ = _score_cases(cases, find_predictions(folder, cases, "--against"), config)
     return {name: figures(result.scores) for name, result in results.items()}
 
 
@@ -124,9 +124,9 @@ def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: 
 
 
 def _label_maps_of_no_case(folder: Path, cases: list[str]) -> list[str]:
-    expected = {f"{name}{ENDING}" for name in cases}
+    file_names = {f"{name}{ENDING}" for name in cases}
     return sorted(
-        path.name for path in folder.iterdir() if path.name.endswith((".nii", ENDING)) and path.name not in expected
+        path.name for path in folder.iterdir() if path.name.endswith((".nii", ENDING)) and path.name not in file_names
     )
 
 

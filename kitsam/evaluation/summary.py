@@ -114,15 +114,16 @@ def detection_table(scores: Mapping[str, CaseScores]) -> Table:
     """How many lesions of each size were found, and how many that were called one are none."""
     table = Table(
         title="Lesions found",
-        caption="found: the prediction overlaps it; false: predicted, and overlaps none\nsizes: diameter of a ball of the same volume",
+        caption="found: the prediction overlaps it; false: predicted, and overlaps none\n"
+        "sizes: diameter of a ball of the same volume",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("")
     for name in (*SIZE_NAMES, "all", "false a case"):
         table.add_column(name, justify="right")
-    for kind, found in detections(scores).items():
-        table.add_row(kind, *detection_cells(found), f"{found.false_per_case:.2f}")
+    for kind, lesions in detections(scores).items():
+        table.add_row(kind, *detection_cells(lesions), f"{lesions.false_per_case:.2f}")
     return table
 
 

@@ -8,8 +8,8 @@ offsets that are: nearest first, each only for the elements not matched yet. Whe
 is slower, a distance transform answers instead. Both are exact: the values are those of the PyPI package
 `surface-distance`, to rounding.
 
-Nothing farther than the tolerance matters, so that the work goes slab by slab (`slabs.py`).
-Cost: a byte a voxel and a few passes over the box around what a slab holds, then some nanoseconds an element and offset.
+Nothing farther than the tolerance matters, so that the work goes slab by slab (`slabs.py`). Cost: a byte a voxel and a
+few passes over the box around what a slab holds, then some nanoseconds an element and offset.
 """
 
 from dataclasses import dataclass
@@ -114,7 +114,10 @@ class SurfaceMatcher:
         return total
 
     def _unmatched(self, elements: np.ndarray, areas: np.ndarray, other: np.ndarray) -> float:
-        """mm2 of the elements, given by their places in the flat grid, that have none of `other` within the tolerance."""
+        """mm2 of the elements that have none of `other` within the tolerance.
+
+        `elements`: (E,) places in the flat grid; `areas`: (E,) mm2; `other`: (T+1, H+1, W+1) bool.
+        """
         if not len(elements) or not other.any():
             return float(areas.sum())
         if len(self.offsets) * len(elements) > LOOKUPS_PER_TRANSFORMED_VOXEL * other.size:

@@ -1,8 +1,9 @@
 """ROI -> boxes -> lesions -> one label volume.
 
 The ROI decoder, asked with its fixed box, finds kidneys with their masses on every slice; the mask is cleaned in 3-D.
-Each kidney of a slice gives a box, with which the tumor and the cyst decoder are asked. A voxel of the ROI becomes what is
-most probable there: kidney, cyst or tumor (on a tie the later wins). Lesions too small to be true become kidney.
+Each kidney of a slice gives a box, with which the tumor and the cyst decoder are asked. A voxel of the ROI becomes
+what is most probable there: kidney, cyst or tumor (on a tie the later wins). Lesions too small to be true become
+kidney.
 
 Slices and boxes go through the decoders in batches. Memory: a batch of probabilities at the scan's own resolution, and
 some 13 bytes a voxel while 3-D parts are counted.
@@ -53,18 +54,18 @@ def label_volume(
     embeddings: EmbeddingSource,
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],  # mm between slices, rows, columns
-    given: SliceBoxes | None = None,
+    boxes: SliceBoxes | None = None,
 ) -> np.ndarray:
-    """(S, H, W) uint8 labels. `given` boxes stand for those of the ROI: kidneys are sought inside them only."""
+    """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney."""
     roi = find_roi(cascade, embeddings, shape)
-    if given is not None:
-        roi &= _inside(given, shape)
+    if boxes is not None:
+        roi &= _inside(boxes, shape)
     roi = clean_roi(roi, spacing, cascade.config.smallest_roi)
     label = np.where(roi, KIDNEY, 0).astype(np.uint8)
     # A box drawn by hand is believed where the ROI decoder saw nothing.
-    allowed = roi if given is None else np.ones(shape, bool)
-    tumor = _lesion_probabilities(cascade, cascade.tumor, embeddings, roi, spacing, given)
-    cyst = _lesion_probabilities(cascade, cascade.cyst, embeddings, roi, spacing, given)
+    allowed = roi if boxes is None else np.ones(shape, bool)
+    tumor = _lesion_probabilities(cascade, cascade.tumor, embeddings, roi, spacing, boxes)
+    cyst = _lesion_probabilities(cascade, cascade.cyst, embeddings, roi, spacing, boxes)
     for (first, tumor_probability), (_, cyst_probability) in zip(tumor, cyst):
         part = slice(first, first + len(tumor_probability))
         lesion = _most_probable(tumor_probability, cyst_probability, cascade.config.lesion_threshold)
@@ -116,11 +117,10 @@ def _lesion_probabilities(
     embeddings: EmbeddingSource,
     roi: np.ndarray,  # (S, H, W) bool
     spacing: tuple[float, float, float],
-    given: SliceBoxes | None,
+    boxes: SliceBoxes | None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the first slice and the probabilities (B, H, W) of each batch of slices, zero where no box lies."""
     size = roi.shape[1:]
-    boxes = given
     if target_decoder and boxes is None:
         boxes = kidney_boxes(roi, spacing[1:], target_decoder.prompt)
     for first, count in _batches(cascade, len(roi)):
@@ -139,8 +139,9 @@ def _most_probable(tumor: np.ndarray, cyst: np.ndarray, threshold: float) -> np.
     return np.where(np.maximum(tumor, cyst) > threshold, lesion, 0)
 
 
-def _inside(given: SliceBoxes, shape: tuple[int, int, int]) -> np.ndarray:
+def _inside(boxes: SliceBoxes, shape: tuple[int, int, int]) -> np.ndarray:
+    """(S, H, W) bool: the voxels that lie in a box."""
     inside = np.zeros(shape, bool)
-    for z, (x0, y0, x1, y1) in zip(given.slices, np.rint(given.boxes).astype(int)):
+    for z, (x0, y0, x1, y1) in zip(boxes.slices, np.rint(boxes.boxes).astype(int)):
         inside[z, y0:y1, x0:x1] = True
     return inside

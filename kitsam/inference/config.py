@@ -50,7 +50,8 @@ class PredictConfig(Options):
     out: Path
     """folder for NAME.nii.gz label maps and NAME.png overlays"""
     boxes: Path | None = None
-    """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the file, ends included"""
+    """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the
+    file, ends included"""
     batch_size: int = count(4)
     """slices encoded at once"""
     precision: Precision = "auto"

@@ -6,6 +6,7 @@ file's own axis order and affine, voxel for voxel. Memory: the scan and its embe
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.views import View
@@ -35,15 +36,15 @@ def run(config: PredictConfig) -> int:
     )
     cascade = cascade_of(bundle.decoders, bundle.cascade, processes.device)
     failed = {}
-    mine = deal([scan.path.stat().st_size for scan in scans], processes.num_processes)[processes.process_index]
-    for scan in (scans[index] for index in mine):
+    share = deal([scan.path.stat().st_size for scan in scans], processes.num_processes)[processes.process_index]
+    for scan in (scans[index] for index in share):
         try:
             _predict_one(scan, boxes.get(scan.name), encode, cascade, config)
         except CaseError as error:
             failed[scan.name] = str(error)
             warn(str(error))
     if failed:
-        warn(f"{len(failed)} of {len(mine)} scans could not be labelled: {', '.join(failed)}")
+        warn(f"{len(failed)} of {len(share)} scans could not be labelled: {', '.join(failed)}")
     return 1 if failed else 0
 
 
@@ -54,24 +55,26 @@ def _predict_one(
     if volume.voxels.min() >= 0:
         warn(f"{scan.path}: no voxel below 0 HU: stored without the rescaling to Hounsfield units?")
     shape = volume.voxels.shape
-    given = None if boxes is None else canonical_boxes(boxes, volume.geometry, shape, str(config.boxes))
+    on_slices = None if boxes is None else canonical_boxes(boxes, volume.geometry, shape, str(config.boxes))
     embeddings = _encode(volume, encode, config.batch_size, scan.name)
-    label = label_volume(cascade, lambda first, count: embeddings[first : first + count], shape, volume.spacing, given)
+    label = label_volume(
+        cascade, lambda first, count: embeddings[first : first + count], shape, volume.spacing, on_slices
+    )
     labels, picture = config.out / f"{scan.name}.nii.gz", config.out / f"{scan.name}.png"
     save_label(labels, label, volume.geometry)
     case_overlay(picture, volume.voxels, label, None, volume.spacing, scan.name)
     milliliters = np.bincount(label.ravel(), minlength=len(CLASS_NAMES)) * np.prod(volume.spacing) / 1000
-    found = ", ".join(f"{name} {amount:.1f} mL" for name, amount in zip(CLASS_NAMES[1:], milliliters[1:]))
-    say(f"{scan.name}: {found}: {labels}, {picture}")
+    volumes = ", ".join(f"{name} {amount:.1f} mL" for name, amount in zip(CLASS_NAMES[1:], milliliters[1:]))
+    say(f"{scan.name}: {volumes}: {labels}, {picture}")
 
 
-def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) -> torch.Tensor:
+def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) -> Tensor:
     """(S, 256, G, G) float16."""
     image = torch.from_numpy(volume.voxels).to(encode.device)
     parts = []
     with progress(f"Encoding {name}", len(image), "slices") as tick:
         for first in range(0, len(image), batch_size):
-            chosen = list(range(first, min(first + batch_size, len(image))))
-            parts.append(encode(image, chosen, [View()] * len(chosen)).cpu())
-            tick(len(chosen))
+            slices = list(range(first, min(first + batch_size, len(image))))
+            parts.append(encode(image, slices, [View()] * len(slices)).cpu())
+            tick(len(slices))
     return torch.cat(parts)

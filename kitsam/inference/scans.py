@@ -1,4 +1,4 @@
-"""What `kitsam predict` is given: scans by name, and boxes in the voxel indices of their files."""
+"""The scans of `kitsam predict`, by name, and boxes in the voxel indices of their files."""
 
 import json
 from dataclasses import dataclass
@@ -13,12 +13,17 @@ from kitsam.system.errors import CaseError, OptionError
 
 @dataclass(frozen=True)
 class Scan:
+    """A file to label."""
+
     name: str
     path: Path
 
 
 def find_scans(paths: list[Path]) -> list[Scan]:
-    """A scan's name is its file's, or its folder's where the file is KiTS's imaging.nii.gz."""
+    """The scans by name: that of the file, or of its folder where the file is KiTS's imaging.nii.gz.
+
+    Raises `OptionError` for a path that is no scan, or two scans of one name.
+    """
     scans = []
     for path in paths:
         file = path / "imaging.nii.gz" if path.is_dir() else path
@@ -35,19 +40,22 @@ def find_scans(paths: list[Path]) -> list[Scan]:
 
 
 def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[list[int]]]:
-    """Boxes by scan name: [i0, j0, k0, i1, j1, k1] in voxel indices of the file, ends included."""
+    """Boxes by scan name: [i0, j0, k0, i1, j1, k1] in voxel indices of the file, ends included.
+
+    Raises `OptionError` naming what is wrong with the file.
+    """
     try:
         boxes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OptionError(f"--boxes: {path}: cannot be read as JSON: {error}") from error
     if not isinstance(boxes, dict):
         raise OptionError(f'--boxes: {path}: expected {{"NAME": [[i0, j0, k0, i1, j1, k1], ...]}}')
-    for name, listed in boxes.items():
+    for name, entries in boxes.items():
         if name not in {scan.name for scan in scans}:
             raise OptionError(
                 f"--boxes: {path}: no scan is named {name} (given: {', '.join(scan.name for scan in scans)})"
             )
-        if not isinstance(listed, list) or not all(map(_is_box, listed)):
+        if not isinstance(entries, list) or not all(map(_is_box, entries)):
             raise OptionError(f"--boxes: {path}: {name}: a box is six whole numbers i0, j0, k0, i1, j1, k1")
     return boxes
 
@@ -68,8 +76,8 @@ def canonical_boxes(boxes: list[list[int]], geometry: Geometry, shape: tuple[int
                 raise CaseError(
                     f"{source}: box {box} leaves the scan: index {last} on axis {file_axis} of {shape[axis]} voxels"
                 )
-            flipped = shape[axis] - 1 - last, shape[axis] - 1 - first
-            low[axis], high[axis] = (first, last) if direction > 0 else flipped
+            from_end = shape[axis] - 1 - last, shape[axis] - 1 - first
+            low[axis], high[axis] = (first, last) if direction > 0 else from_end
         for z in range(low[0], high[0] + 1):
             slices.append(z)
             on_slices.append([low[2], low[1], high[2] + 1, high[1] + 1])

@@ -1,8 +1,9 @@
 """Whether torch compiles an encoder or a decoder: measured where it will run, before the work begins.
 
-Compiling takes about a minute, and what it gains depends on the device: on a GPU it fuses what stands between the products, on a CPU it makes the
-encoder no faster (measured: 0.97 to 1.02 times) and the decoder's step up to 1.5 times. Left to itself kitsam never compiles on a CPU,
-where the same command gives the same bytes and must not depend on a measurement.
+Compiling takes about a minute, and what it gains depends on the device: on a GPU it fuses what stands between the
+products; on a CPU it makes the encoder no faster (measured: 0.97 to 1.02 times) and the decoder's step up to 1.5 times.
+Left to itself kitsam never compiles on a CPU, where the same command gives the same bytes and must not depend on a
+measurement.
 """
 
 import time
@@ -24,10 +25,10 @@ WORTH_TRYING = 600.0  # seconds of work, ten times what compiling takes: below i
 def compile_where_it_pays(
     module: nn.Module, choice: Compile, device: torch.device, batch: Callable[[], object], batches: int
 ) -> None:
-    """Set `module.is_compiled`, to the same in all processes. `batch` does the work of one batch with the module, of which each process
-    will do `batches`.
+    """Set `module.is_compiled`, to the same in all processes.
 
-    Raises `OptionError` when compiling was asked for and torch cannot do it here.
+    `batch` does the work of one batch with the module; each process will do `batches` of them. Raises `OptionError`
+    where the user chose to compile and torch cannot do it here.
     """
     module.is_compiled = False
     if choice == "no" or not batches or (choice == "auto" and device.type == "cpu"):
@@ -51,12 +52,13 @@ def _pays(module: nn.Module, device: torch.device, batch: Callable[[], object], 
         warn(f"torch cannot compile here, going on without: {error}")
         return False
     fast = seconds_per_batch(batch, device)
-    say(f"{fast:.3f} s a batch compiled, {eager:.3f} s as it stands: {'compiled' if fast < eager else 'not compiled'}")
-    return fast < eager
+    pays = fast < eager
+    say(f"{fast:.3f} s a batch compiled, {eager:.3f} s as it stands: {'compiled' if pays else 'not compiled'}")
+    return pays
 
 
 def _first_error(batch: Callable[[], object]) -> str | None:
-    """Of compiling, which torch does with the first batch; in one line."""
+    """What goes wrong when torch compiles, which it does with the first batch; in one line."""
     try:
         batch()
     except torch.OutOfMemoryError:
@@ -69,12 +71,12 @@ def _first_error(batch: Callable[[], object]) -> str | None:
 
 @cache
 def compile_once(function: Callable, dynamic: bool) -> Callable:
-    """One compiled form for the whole process. `dynamic`: for tensors of any size, not for those it meets."""
+    """The function as torch compiles it, once for the whole process; `dynamic`: for tensors of any size."""
     return torch.compile(function, dynamic=dynamic)
 
 
 def seconds_per_batch(batch: Callable[[], object], device: torch.device) -> float:
-    """Of the faster of two batches after a first."""
+    """What the faster of two batches takes, after a first one that is not counted."""
     seconds = []
     for _ in range(3):
         began = time.perf_counter()

@@ -117,3 +117,8 @@ class _Rate:
     def after(self, advance: float) -> float:
         self.work += advance
         return self.work / max(time.monotonic() - self.start, 1e-6)
+
+
+def size_text(size: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

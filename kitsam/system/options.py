@@ -1,10 +1,10 @@
 """What the options of all rooms share: their choices, their ranges, and which of them a run may change.
 
 A room keeps its options in a `config.py`: a dataclass a command, with a text under each field. jsonargparse makes the
-command line, the YAML keys and `--help` from them. The range of a number stands in its field (`count`, `amount`, `share`, `number`),
-what several fields must fulfill together in the dataclass's `check`; both hold for every object, wherever it is made.
-Lengths are mm, volumes mL, angles degrees, intensities HU. A `config.py` imports nothing that takes time, so that a
-wrong option is refused at once.
+command line, the YAML keys and `--help` from them. The range of a number stands in its field (`count`, `amount`,
+`share`, `number`), what several fields must fulfill together in the dataclass's `check`; both hold for every object,
+wherever it is made. Lengths are mm, volumes mL, angles degrees, intensities HU. A `config.py` imports nothing that
+takes time, so that a wrong option is refused at once.
 """
 
 import json
@@ -53,7 +53,7 @@ def number(
     most: float | None = None,
     may_change: bool = False,
 ) -> Any:
-    """A field for a number, or a tuple or table of numbers, in a range; a run goes on although it changed where it `may_change`."""
+    """A field for a number, or a tuple or table of numbers, in a range; `may_change`: a run goes on although it did."""
     limits = {LEAST: least, ABOVE: above, MOST: most}
     metadata = {name: limit for name, limit in limits.items() if limit is not None} | {MAY_CHANGE: may_change}
     return field(default=default, metadata=metadata)

@@ -3,7 +3,7 @@
 Accelerate starts the process group from what `torchrun`, `accelerate launch` or SLURM put into the environment;
 on a machine without a GPU it must be told to use the CPU, or it would not take torchrun's processes.
 
-Processes wait for one another with a limit: generous while they start and where work was dealt beforehand, short while
+Processes wait for one another with a limit: generous while they start and where each has its own cases, short while
 they train in step, so that a process that hangs ends the others soon. One that dies ends them at once over gloo.
 """
 
@@ -24,7 +24,7 @@ from kitsam.system.options import Device, Precision
 
 # Reading the shard set, the first step, the first validation: one process may be that far behind another.
 START_LIMIT = timedelta(minutes=30)
-# Cases dealt beforehand: the last process may be a whole group of cases behind the first, hours on a CPU.
+# Cases dealt to processes: the last one may be a whole group of cases behind the first, hours on a CPU.
 WORK_LIMIT = timedelta(days=1)
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
@@ -37,7 +37,7 @@ def use_cpu(device: Device) -> bool:
 
 
 def start_processes(device: Device) -> PartialState:
-    """The processes of a stage whose work is dealt beforehand."""
+    """The processes of a stage that deals its cases to them, all started."""
     end_with_launcher()
     return PartialState(cpu=use_cpu(device), timeout=WORK_LIMIT)
 
@@ -49,14 +49,14 @@ def end_with_launcher() -> None:
 
 
 def set_collective_timeout(limit: timedelta) -> None:
-    """From now on an operation over all processes fails that takes longer."""
+    """From now on an operation over all processes fails when it takes longer than `limit`."""
     if torch.distributed.is_initialized():
         _set_pg_timeout(limit)  # the only way to change a group that exists, and what torchtitan uses
 
 
 @contextmanager
 def collective_timeout(limit: timedelta, afterwards: timedelta) -> Iterator[None]:
-    """A block in which one process may take much longer than another: by `limit`, and by `afterwards` behind it."""
+    """Operations over all processes may take `limit` in this block, and `afterwards` behind it."""
     set_collective_timeout(limit)
     yield
     set_collective_timeout(afterwards)
@@ -72,9 +72,9 @@ def report_lost_peer() -> Iterator[None]:
         if not isinstance(error, torch.distributed.DistError) and not any(name in text for name in ("gloo", "NCCL")):
             raise
         rank = os.environ.get("RANK", "0")
-        said = text.split("] ", 1)[-1][:120]  # without gloo's file and line
+        reason = text.split("] ", 1)[-1][:120]  # without gloo's file and line
         raise KitsamError(
-            f"process {rank}: another process has ended or does not answer ({said}); "
+            f"process {rank}: another process has ended or does not answer ({reason}); "
             "the same command goes on from what is saved"
         ) from error
 

@@ -1,4 +1,4 @@
-"""JSON as typed dataclasses, checked on the way in: what a file lacks or holds wrongly is said with its place in the file."""
+"""JSON as typed dataclasses: what a file lacks or holds wrongly is said with the file and the place in it."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,16 +11,15 @@ T = TypeVar("T")
 
 
 def read_record(path: Path, kind: type[T], error: type[KitsamError] = KitsamError) -> T:
-    """The content of a JSON file as `kind`. Raises `error` naming the file when it is missing or holds something else."""
+    """The content of a JSON file as `kind`. Raises `error` naming the file when it is missing or holds other things."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        text = path.read_bytes()
     except OSError as reason:
         raise error(f"{path}: cannot be read: {reason.strerror}") from reason
-    except (msgspec.MsgspecError, UnicodeDecodeError) as reason:
-        raise error(f"{path}: damaged: {reason}") from reason
+    return decode_record(text, kind, path, error)
 
 
-def decode_record(text: bytes | str, kind: type[T], source: object, error: type[KitsamError] = KitsamError) -> T:
+def decode_record(text: bytes, kind: type[T], source: object, error: type[KitsamError] = KitsamError) -> T:
     """JSON text as `kind`. Raises `error` naming the source when it holds something else."""
     try:
         return msgspec.json.decode(text, type=kind)
@@ -29,7 +28,7 @@ def decode_record(text: bytes | str, kind: type[T], source: object, error: type[
 
 
 def as_record(value: Any, kind: type[T], source: object, error: type[KitsamError] = KitsamError) -> T:
-    """What JSON or YAML gave, dicts and lists, as `kind`. Raises `error` naming the source when it is something else."""
+    """Dicts and lists, from JSON or YAML, as `kind`. Raises `error` naming the source when they are something else."""
     try:
         return msgspec.convert(value, type=kind)
     except msgspec.MsgspecError as reason:

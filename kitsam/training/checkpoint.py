@@ -45,23 +45,23 @@ def open_run(config: TrainConfig, manifest: Manifest) -> None:
 
     Raises `OptionError` naming the first option in which they differ.
     """
-    wanted = as_plain(config)
+    options = as_plain(config)
     path = config.out / CONFIG
     if path.exists():
         earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name in fixed_options(config):
-            if earlier.get(name) != wanted[name]:
-                raise OptionError(
-                    f"--{name}: {config.out} holds a run with {earlier.get(name)}, not {wanted[name]}: choose another --out"
-                )
+            if earlier.get(name) != options[name]:
+                there = f"{config.out} holds a run with {earlier.get(name)}"
+                raise OptionError(f"--{name}: {there}, not {options[name]}: choose another --out")
         if read_record(config.out / SHARD_SET, ShardSetRecord).signature != manifest.signature:
             raise OptionError(f"--shards: {config.out} holds a run on a shard set of another encoder or input")
     else:
         write_json(config.out / SHARD_SET, asdict(ShardSetRecord(manifest.signature, manifest.grid)))
-    write_text(path, yaml.safe_dump(wanted, sort_keys=False))
+    write_text(path, yaml.safe_dump(options, sort_keys=False))
 
 
 def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, keep: int) -> None:
+    """Write what a run needs to go on; the last `keep` checkpoints stay. Raises `KitsamError` for a full disk."""
     folder = out / CHECKPOINTS / f"step-{progress.step:06d}"
     temporary = folder.with_name(f".tmp-{folder.name}")
     if accelerator.is_main_process:
@@ -83,23 +83,23 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
     if accelerator.is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-        for old in saved_checkpoints(out)[:-keep]:
+        for old in checkpoints(out)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
-def saved_checkpoints(out: Path) -> list[Path]:
+def checkpoints(out: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted((out / CHECKPOINTS).glob("step-*"))
 
 
 def load_last_checkpoint(accelerator: Accelerator, out: Path) -> Progress:
     """Bring model and optimizer to the last checkpoint, if there is one."""
-    saved = saved_checkpoints(out)
-    if not saved:
+    folders = checkpoints(out)
+    if not folders:
         return Progress()
-    accelerator.load_state(str(saved[-1]))
-    return read_record(saved[-1] / STATE, Progress)
+    accelerator.load_state(str(folders[-1]))
+    return read_record(folders[-1] / STATE, Progress)
 
 
 def save_decoder(out: Path, decoder: BoxDecoder) -> None:

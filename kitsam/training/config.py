@@ -44,7 +44,8 @@ class LossConfig(Options, section="loss"):
     cross_entropy: float = amount(1.0)
     """weight of the cross-entropy"""
     balance: float = amount(POSITIVE_BALANCE)
-    """exponent on the data's negative:positive ratio that weighs positive pixels; 0: all alike, 1: both classes weigh the same"""
+    """exponent on the data's negative:positive ratio that weighs positive pixels; 0: all alike, 1: both classes
+    weigh the same"""
     lesion: float = amount(3.0)
     """how much a pixel of a tumor or cyst counts for the ROI decoder, which misses them more easily than kidney"""
 
@@ -72,7 +73,8 @@ class TrainConfig(Options):
     target: Target
     """roi: kidney with all masses, from one fixed box; tumor, cyst: from a box per kidney"""
     shards: str = may_change()
-    """shard set that `kitsam embed` wrote: a folder, or an address that webdataset opens (https:, s3:, gs:, pipe:...)"""
+    """shard set that `kitsam embed` wrote: a folder, or an address that webdataset opens (https:, s3:, gs:,
+    pipe:...)"""
     out: Path = may_change()
     """folder of the run"""
     steps: int = count(5000)
@@ -80,15 +82,18 @@ class TrainConfig(Options):
     batch_size: int = count(64)
     """slices a step, over all processes"""
     accumulate: int = count(1, may_change=True)
-    """parts that a process computes its share of a batch in, for GPUs with little memory; the result does not depend on it"""
+    """parts that a process computes its share of a batch in, for GPUs with little memory; the result does not
+    depend on it"""
     quotas: Literal["natural"] | dict[str, float] = "natural"
     """share of each stratum in a batch, such as {kidney: 1, tumor: 2}; natural: as in the data"""
     shift: float = share(0.05)
-    """each slice of a batch is moved by up to this share of its side, in whole cells of the embedding, its kidneys staying on it"""
+    """each slice of a batch is moved by up to this share of its side, in whole cells of the embedding, its kidneys
+    staying on it"""
     init: Literal["auto", "checkpoint", "random"] = "auto"
     """the decoder's first weights: SAM's own, or drawn anew; auto: SAM's own where the encoder has a checkpoint"""
     start_from: Path | None = None
-    """run of the ROI decoder whose weights a lesion decoder starts from, instead of `init`: worth it where steps are few"""
+    """run of the ROI decoder whose weights a lesion decoder starts from, instead of `init`: worth it where steps
+    are few"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -103,13 +108,16 @@ class TrainConfig(Options):
     log_every: int = count(10, may_change=True)
     """steps between lines of metrics.jsonl"""
     wandb: bool = may_change(False)
-    """send losses, settings and validation pictures to Weights & Biases too (`wandb login` before, or WANDB_MODE=offline)"""
+    """send losses, settings and validation pictures to Weights & Biases too (`wandb login` before, or
+    WANDB_MODE=offline)"""
     step_timeout: float = number(60.0, above=0, may_change=True)
-    """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and the first validation have half an hour"""
+    """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and the
+    first validation have half an hour"""
     precision: Precision = "auto"
     """auto: bf16 on a GPU that has it, fp32 elsewhere"""
     compile: Compile = may_change("auto")
-    """the decoder's step, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it pays; never on a CPU"""
+    """the decoder's step, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says
+    that it pays; never on a CPU"""
     device: Device = may_change("auto")
     """auto: a GPU if there is one"""
     seed: int = number(0, least=0)

@@ -1,4 +1,4 @@
-"""metrics.jsonl, TensorBoard and Weights & Biases: the mean losses since the last line, and what was drawn for them.
+"""metrics.jsonl, TensorBoard and Weights & Biases: mean losses since the last line, and the slices behind them.
 
 Losses stay on the device until a line is written.
 """
@@ -30,19 +30,19 @@ NONFINITE, WANDB_RUN = "nonfinite.json", "wandb_run.txt"
 
 
 def start_log(accelerator: Accelerator, config: TrainConfig, step: int) -> None:
-    """On the main process, of a run that goes on after `step`: lines of later steps are dropped, since they will be done again.
+    """Begin or go on after `step`, on the main process; lines of later steps go, since these will be done again.
 
-    Raises `KitsamError` where Weights & Biases is asked for and does not answer.
+    Raises `KitsamError` where the user chose Weights & Biases and it does not answer.
     """
     accelerator.init_trackers("kitsam")
     if config.wandb:
-        accelerator.trackers.append(_started_wandb(config))
+        accelerator.trackers.append(_start_wandb(config))
     path = config.out / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
 
 
-def _started_wandb(config: TrainConfig) -> WandBTracker:
+def _start_wandb(config: TrainConfig) -> WandBTracker:
     """The same run of Weights & Biases at every start."""
     from wandb.errors import Error
 
@@ -77,13 +77,13 @@ class Log:
         self.waited = 0.0  # seconds for batches
         self.note = ""
 
-    def timing(self, made: Iterator[Questions]) -> Iterator[Questions]:
+    def timing(self, questions: Iterator[Questions]) -> Iterator[Questions]:
         """Hand the batches on, noting how long they keep this process waiting."""
-        asked = time.monotonic()
-        for batch in made:
-            self.waited += time.monotonic() - asked
+        began = time.monotonic()
+        for batch in questions:
+            self.waited += time.monotonic() - began
             yield batch
-            asked = time.monotonic()
+            began = time.monotonic()
 
     def add(self, losses: Tensor) -> None:
         self.losses.append(losses)
@@ -103,14 +103,15 @@ class Log:
         values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
         values["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
         values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)
-        drawn = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
-        self.append({"step": step, **values, "drawn": drawn})
+        slices = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
+        self.append({"step": step, **values, "drawn": slices})
         if self.accelerator.is_main_process:
-            # Of the main process, and to the trackers alone: lines of metrics.jsonl are the same in every start but for their speed.
+            # To the trackers alone: lines of metrics.jsonl are the same at every start, but for their speed.
             self.accelerator.log({"waiting_for_data": self.waited / max(seconds, 1e-9)}, step=step)
         self.losses, self.began, self.waited = [], time.monotonic(), 0.0
 
     def append(self, line: dict[str, Any]) -> None:
+        """A line of metrics.jsonl, its numbers to the trackers too, from the main process."""
         if not self.accelerator.is_main_process:
             return
         path = self.config.out / METRICS

@@ -1,8 +1,8 @@
 """Weighted Dice and cross-entropy, box by box.
 
 Both look at the box's own region, so that a small kidney counts as much as a large one. Cross-entropy is averaged over
-all boxes of the global batch, Dice over those that hold the class: on an empty box Dice says the same of one wrong pixel as of a
-thousand, and drives a decoder to answer "nothing" everywhere.
+all boxes of the global batch, Dice over those that hold the class: on an empty box Dice says the same of one wrong
+pixel as of a thousand, and drives a decoder to answer "nothing" everywhere.
 """
 
 from typing import NamedTuple
@@ -26,8 +26,8 @@ def holds_class(targets: Tensor, region: Tensor) -> Tensor:
 def box_losses(logits: Tensor, targets: Tensor, region: Tensor, positive: Tensor, positive_weight: float) -> BoxLosses:
     """Losses of P boxes.
 
-    logits, targets in 0..1 and region, which says how much a pixel counts: (P, L, L); positive: (P,), from `holds_class`;
-    `positive_weight` weighs positive pixels in the cross-entropy.
+    logits, targets in 0..1 and region, which says how much a pixel counts: (P, L, L); positive: (P,), from
+    `holds_class`; `positive_weight` weighs positive pixels in the cross-entropy.
     """
     return BoxLosses(
         _dice(logits, targets, region) * positive, _cross_entropy(logits, targets, region, positive_weight)

@@ -1,6 +1,7 @@
 """A few validation slices as pictures, to see in TensorBoard what a decoder learns and where it errs.
 
-One slice of each of the first cases, always the same: the one with most to find. Cost: one slice a case through the decoder, on the main process alone.
+One slice of each of the first cases, always the same: the one with most to find. Cost: one slice a case through the
+decoder, on the main process alone.
 """
 
 import numpy as np

@@ -1,12 +1,12 @@
 """What a decoder is asked and what it should answer, made from stored samples.
 
 The ROI decoder gets its fixed box on every slice; a lesion decoder a jittered box around each kidney, with a lesion or
-without, so that it learns to answer "nothing". The answer is drawn at the logits' resolution: a pixel's target is the share of
-it that the class covers.
+without, so that it learns to answer "nothing". The answer is drawn at the logits' resolution: a pixel's target is the
+share of it that the class covers.
 
-A slice is moved about by whole cells of its embedding, which costs a copy and is exact but for the encoder's own sense of place.
-Without it a decoder that sees few lesions learns where they lay and not what they look like. Boxes and moves depend on
-(seed, step, key) alone, so that a resumed run asks the same questions.
+A slice is moved about by whole cells of its embedding, which costs a copy and is exact but for the encoder's own sense
+of place. Without it a decoder that sees few lesions learns where they lay and not what they look like. Boxes and moves
+depend on (seed, step, key) alone, so that a resumed run asks the same questions.
 """
 
 from collections.abc import Callable
@@ -147,7 +147,7 @@ def _share(mask: np.ndarray, logits: int) -> Tensor:
 
 
 def _near_roi(mask: np.ndarray, pixel: tuple[float, float], logits: int) -> Tensor:
-    """(4G, 4G): 1 on the ROI and a little around it, less farther away, where only a wrong ROI lets a lesion be looked for."""
+    """(4G, 4G): 1 on the ROI and a little around it, less where only a wrong ROI would have a lesion looked for."""
     reach = [2 * round(ROI_ERROR / mm) + 1 for mm in pixel]
     near = ndimage.maximum_filter(mask > 0, size=reach, mode="constant")
     return FAR_WEIGHT + (1 - FAR_WEIGHT) * _share(near, logits)
@@ -172,5 +172,5 @@ def _moved(boxes: Tensor, targets: Tensor, region: Tensor, move: tuple[int, int]
     """Boxes (p, 4), targets and regions (p, 4G, 4G) moved by whole cells down and to the right."""
     down, right = move
     logits = down * LOGITS_PER_CELL, right * LOGITS_PER_CELL
-    moved = boxes + torch.tensor([right, down, right, down]) * PATCH
-    return moved, targets.roll(logits, (1, 2)), region.roll(logits, (1, 2))
+    corners = boxes + torch.tensor([right, down, right, down]) * PATCH
+    return corners, targets.roll(logits, (1, 2)), region.roll(logits, (1, 2))

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -10,7 +11,10 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
 )
+from torch import nn
+from torch.optim import Optimizer
 
+from kitsam.ct.strata import strata_for
 from kitsam.decoding.runs import load_run
 from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
 from kitsam.shards.batches import batches
@@ -30,7 +34,51 @@ DDP = DistributedDataParallelKwargs(
 )
 
 
-def make_accelerator(config: TrainConfig) -> Accelerator:
+@dataclass(frozen=True)
+class Training:
+    """All that takes part in a run's steps."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    shards: ShardSet
+    order: SampleOrder
+    decoder: BoxDecoder
+    model: nn.Module  # the decoder as the processes train it
+    optimizer: Optimizer
+
+    def questions(self, steps: range) -> Iterator[Questions]:
+        """This process's share of each step's batch, drawn ahead by threads."""
+        config, accelerator = self.config, self.accelerator
+
+        def draw(step: int, samples: Samples) -> Questions:
+            questions = draw_questions(
+                samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
+            )
+            return questions.pinned() if accelerator.device.type == "cuda" else questions
+
+        return batches(
+            self.shards,
+            self.order,
+            steps,
+            draw,
+            rank=accelerator.process_index,
+            ranks=accelerator.num_processes,
+            workers=config.workers,
+            fetch_ahead=config.cache.ahead if accelerator.is_local_main_process else 0,
+        )
+
+
+def set_up(config: TrainConfig) -> Training:
+    """Raises `OptionError` for options that do not fit the processes or the shard set."""
+    accelerator = _make_accelerator(config)
+    shards = ShardSet(config.shards, config.cache)
+    order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
+    decoder = _initial_decoder(config, shards)
+    model, optimizer = _prepare(accelerator, decoder, config)
+    return Training(config, accelerator, shards, order, decoder, model, optimizer)
+
+
+def _make_accelerator(config: TrainConfig) -> Accelerator:
     end_with_launcher()
     cpu = use_cpu(config.device)
     bfloat16 = use_bfloat16(config.precision, torch.device("cpu" if cpu else "cuda"))
@@ -47,7 +95,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
+def _initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
     """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one, or the ROI decoder."""
     if config.start_from:
         start = load_run(config.start_from, "roi", "start_from")
@@ -61,37 +109,14 @@ def initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
     return decoder_from(read_tensors(path), shards.manifest.grid, str(path))
 
 
-def prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig):
+def _prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> tuple[nn.Module, Optimizer]:
     """The decoder as the processes train it, and its optimizer."""
-    trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     options = config.optimizer
     optimizer = torch.optim.AdamW(
-        trained, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay, fused=True
+        weights, lr=options.peak_rate, betas=options.betas, weight_decay=options.weight_decay, fused=True
     )
     with warnings.catch_warnings():
         # What takes its place is neither in accelerate nor in all versions of torch that are supported.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         return accelerator.prepare(decoder, optimizer)
-
-
-def questions_of_steps(
-    accelerator: Accelerator, shards: ShardSet, order: SampleOrder, config: TrainConfig, steps: range
-) -> Iterator[Questions]:
-    """This process's share of each step's batch, made ahead by threads."""
-
-    def draw(step: int, samples: Samples) -> Questions:
-        questions = draw_questions(
-            samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
-        )
-        return questions.pinned() if accelerator.device.type == "cuda" else questions
-
-    return batches(
-        shards,
-        order,
-        steps,
-        draw,
-        rank=accelerator.process_index,
-        ranks=accelerator.num_processes,
-        workers=config.workers,
-        fetch_ahead=config.cache.ahead if accelerator.is_local_main_process else 0,
-    )

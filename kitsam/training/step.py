@@ -1,14 +1,15 @@
 """One optimizer step: the loss of a global batch, however it is cut across processes and parts.
 
-Losses are normalized by the boxes of the whole batch, which are known before anything is computed, so that neither the number of
-processes nor that of parts changes what is learned. Nothing here waits for the device.
+Losses are normalized by the boxes of the whole batch, which are counted before anything is computed, so that neither
+the number of processes nor that of parts changes what is learned. Nothing here waits for the device.
 """
 
 from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import BoxDecoder
@@ -21,14 +22,19 @@ from kitsam.training.schedule import learning_rate
 
 
 def train_step(
-    accelerator: Accelerator, model, optimizer, batch: Questions, step: int, positive_weight: float, config: TrainConfig
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Optimizer,
+    batch: Questions,  # this process's share, on the CPU
+    step: int,
+    positive_weight: float,
+    config: TrainConfig,
 ) -> Tensor:
-    """`batch`: this process's share, on the CPU. Returns its share of the loss, the Dice loss and the cross-entropy: (3,)."""
+    """Returns this process's share of the loss, the Dice loss and the cross-entropy: (3,) on the device."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optimizer)
-    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()]).to(
-        accelerator.device, non_blocking=True
-    )
+    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()])
+    counts = counts.to(accelerator.device, non_blocking=True)
     counts = accelerator.reduce(counts, "sum").clamp(min=1)
     parts = batch.split(config.accumulate)
     losses = torch.zeros(3, device=accelerator.device)
@@ -59,8 +65,14 @@ def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfi
 
 
 def _part_losses(
-    accelerator: Accelerator, model, part: Questions, counts: Tensor, positive_weight: float, config: TrainConfig
+    accelerator: Accelerator,
+    model: nn.Module,
+    part: Questions,
+    counts: Tensor,  # (2,) boxes of the global batch: those that hold the class, all
+    positive_weight: float,
+    config: TrainConfig,
 ) -> Tensor:
+    """The same (3,) for some of the slices; their gradients are added to the model's."""
     with accelerator.autocast():
         logits = model(restore(part.stored, part.scales), part.slice_of_box, part.boxes)
     dice, cross_entropy = box_losses(logits, part.targets, part.region, part.positive, positive_weight)

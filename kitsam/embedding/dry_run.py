@@ -1,0 +1,48 @@
+"""How large a shard set will be, and what `kitsam embed --dry-run` prints of it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from kitsam.embedding.config import EmbedConfig
+from kitsam.embedding.plan import Plan, count_samples, units_of
+from kitsam.sam.encoder import EMBEDDING_CHANNELS, EncoderRecord
+from kitsam.shards.config import Storage
+from kitsam.system.console import say, size_text, warn
+from kitsam.system.errors import KitsamError
+
+SAMPLE_OVERHEAD = 6 * 1024  # bytes of headers, record, mask and index per sample, about
+
+
+def sample_bytes(record: EncoderRecord, storage: Storage) -> int:
+    """Bytes that a sample takes on disk, about."""
+    return EMBEDDING_CHANNELS * record.grid**2 * np.dtype(storage).itemsize + SAMPLE_OVERHEAD
+
+
+def check_disk(out: Path, needed: int) -> None:
+    """Raises `KitsamError` where the disk has less than `needed` bytes free."""
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise KitsamError(f"{out}: the shard set needs {size_text(needed)}, the disk has {size_text(free)} free")
+
+
+def print_forecast(plan: Plan, config: EmbedConfig, record: EncoderRecord, seconds: float) -> None:
+    """What would be written, at `seconds` a slice. Raises `KitsamError` where the disk is too small."""
+    units = units_of(plan, config)
+    samples = count_samples(units)
+    size = samples * sample_bytes(record, config.storage)
+    views = f"{config.views.count} view{'s' * (config.views.count > 1)}"
+    table = Table("", "", show_header=False, title="What kitsam embed would write")
+    table.add_row("cases", f"{len(plan.split.train)} training, {len(plan.split.val)} validation")
+    table.add_row("slices", f"{samples} (training: {views} of each)")
+    table.add_row("shards", str(sum(len(unit.shards) for unit in units)))
+    table.add_row("bytes", f"{size:,} ({size_text(size)})")
+    table.add_row("time", f"{samples * seconds / 60:.1f} min with one process here ({seconds:.2f} s a slice)")
+    say(table)
+    for name, reason in plan.skipped.items():
+        warn(f"{name} would be left out: {reason}")
+    check_disk(config.out, size)
+    say("Nothing was written.")

@@ -1,16 +1,18 @@
 """The index of a shard: a sidecar `.json` with the tar's SHA-256 and, per sample, the offset of each member.
 
 It is written after its tar, so a tar without one is unfinished. With the offsets a sample is read by one call, without
-looking through the tar.
+looking through the tar; its checksum tells when the bytes are not those that were written.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kitsam.system.errors import ShardError
-from kitsam.system.files import write_json
+from kitsam.system.files import sha256_of, write_json
 from kitsam.system.records import read_record
+
+Box = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the mask
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,11 @@ class SampleEntry:
     record: tuple[int, int]  # offset and size of KEY.json
     mask: tuple[int, int]  # offset and size of KEY.mask.png
     scale: int | None = None  # offset of the channels' scales, where the numbers are int8
-
-
-@dataclass(frozen=True)
-class UnitRecord:
-    """The unit of work that wrote a shard: some cases, and all shards of their samples."""
-
-    planned: dict[str, Any] = field(default_factory=dict)  # cases and number of samples, as in the plan of embedding
-    skipped: dict[str, str] = field(default_factory=dict)  # case -> why it could not be embedded
-    shards: tuple[str, ...] = ()  # names of all shards of the unit
+    crc32: int | None = None  # of the tar's bytes from the embedding's numbers to the end of the mask; since format 2
+    ct: tuple[int, int] | None = None  # offset and size of KEY.ct.png, where the set keeps the slices
+    kidneys: tuple[Box, ...] = ()  # around each kidney with its masses; since format 2
+    tumors: tuple[Box, ...] = ()  # around each connected part of a tumor
+    cysts: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class ShardIndex:
 
     sha256: str
     bytes: int
-    unit: UnitRecord
     samples: tuple[SampleEntry, ...]
+    unit: dict[str, Any] | None = None  # what was embedded together with it; in format 1 only
 
 
 def index_path(shard: Path) -> Path:
@@ -52,9 +50,16 @@ def index_path(shard: Path) -> Path:
 
 
 def write_index(shard: Path, index: ShardIndex) -> None:
-    write_json(index_path(shard), asdict(index))
+    write_json(index_path(shard), {name: value for name, value in asdict(index).items() if name != "unit"})
 
 
-def read_index(shard: Path) -> ShardIndex:
-    """Read a shard's sidecar. Raises `ShardError` naming it when it is missing or is no index."""
-    return read_record(index_path(shard), ShardIndex, ShardError)
+def read_index(shard: Path, sha256: str | None = None) -> ShardIndex:
+    """Read a shard's sidecar.
+
+    Raises `ShardError` naming it when it is missing, is no index, or has another SHA-256 than the given one.
+    """
+    path = index_path(shard)
+    index = read_record(path, ShardIndex, ShardError)
+    if sha256 is not None and sha256_of(path) != sha256:
+        raise ShardError(f"{path}: damaged: its SHA-256 is not the manifest's")
+    return index

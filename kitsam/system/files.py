@@ -46,12 +46,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises `KitsamError` naming the file when it is missing or is not JSON."""
+def read_json(path: Path, error: type[KitsamError] = KitsamError) -> Any:
+    """Raises `error` naming the file when it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise KitsamError(f"{path}: cannot be read as JSON: {error}") from error
+    except OSError as reason:
+        raise error(f"{path}: cannot be read: {reason.strerror}") from reason
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{path}: cannot be read as JSON: {reason}") from reason
 
 
 def sha256_of(path: Path) -> str:

@@ -12,77 +12,77 @@ class BenchShardsConfig(Options):
     """Samples a second from shards: plain read(), stock WebDataset, kitsam, in one run on the same files."""
 
     shards: Path | None = None
-    """shard set to read; one is made, and removed again, if not given"""
+    """shard set to read; a temporary one is written if not given"""
     samples: int = count(512)
-    """samples of the set that is made"""
+    """samples of the temporary set"""
     grid: int = count(64)
-    """its embeddings' cells a side: 64 for an input of 1024"""
+    """cells a side of its embeddings: 64 for an input of 1024"""
     samples_per_shard: int = count(64)
-    """its samples in a shard"""
+    """samples in one of its shards"""
     batch_size: int = count(64)
     """slices in a batch"""
     seconds: float = number(5.0, above=0)
-    """time that each reader is measured for"""
+    """time for which each reader is measured"""
     work: Path | None = None
-    """folder for what is made; the system's for temporary files if not given"""
+    """folder for temporary files; the system's if not given"""
     json: Path | None = None
     """file for the figures"""
 
 
 @dataclass
 class BenchProcessesConfig(Options):
-    """Time of a training step on one process and on several of this machine, and what they wait for: data, each other, the gradients' way."""
+    """Time of a training step on one process and on several of this machine, and the share of it spent waiting."""
 
     shards: Path | None = None
-    """shard set to train on; one is made, and removed again, if not given"""
+    """shard set to train on; a temporary one is written if not given"""
     grid: int = count(64)
-    """embedding cells a side of the set that is made: 64 for an input of 1024"""
+    """cells a side of the temporary set's embeddings: 64 for an input of 1024"""
     processes: tuple[int, ...] = number((1, 2), least=1)
     """numbers of processes, such as [1, 2, 4]; each takes its share of the batch, and of the processor's cores"""
     batch_size: int = count(8)
     """slices a step, over all processes"""
     steps: int = count(10)
-    """steps that are measured, after two that are not"""
+    """steps to measure, after two that are not measured"""
     workers: int = number(2, least=0)
-    """threads of each process that make batches"""
+    """threads of each process that read batches"""
     device: Device = "auto"
     """auto: a GPU for each process if there is one"""
     work: Path | None = None
-    """folder for what is made; the system's for temporary files if not given"""
+    """folder for temporary files; the system's if not given"""
     json: Path | None = None
     """file for the figures"""
 
 
 @dataclass
 class BenchEvaluatorConfig(Options):
-    """Seconds of `kitsam score` against the official way, on label maps of whole KiTS size, in one run on the same files."""
+    """Seconds of `kitsam score` and of the official way, in one run on the same label maps of full KiTS size."""
 
     data: Path | None = None
-    """folder of label maps (NAME.nii.gz or NAME/segmentation.nii.gz) to make the files from; drawn cases if not given"""
+    """folder of label maps (NAME.nii.gz or NAME/segmentation.nii.gz) to use; phantoms if not given"""
     cases: int = count(4)
-    """cases that are made, over and over from the same label maps where these are fewer"""
+    """number of cases; where there are fewer label maps they are used again"""
     slices: int = count(208)
-    """slices of a case: the label maps are tiled"""
+    """slices of a case, for which the label maps are tiled"""
     workers: int | None = count(None)
     """processes; one a processor core if not given"""
     work: Path | None = None
-    """folder for what is made; the system's for temporary files if not given"""
+    """folder for temporary files; the system's if not given"""
     json: Path | None = None
     """file for the figures"""
 
 
 @dataclass
 class BenchEncoderConfig(Options):
-    """Images a second of the image encoder: segment-anything as its README uses it, kitsam, in one run on the same weights."""
+    """Images a second of the encoder: segment-anything as in its README, kitsam, in one run on the same weights."""
 
     name: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
     """which encoder; its weights are random"""
     batch_size: int = count(1)
     """images that kitsam encodes at once; segment-anything takes one"""
     repeats: int = count(2)
-    """times that each is measured, after one time that is not"""
+    """passes to measure, after one that is not measured"""
     compile: bool = False
-    """measure kitsam compiled by torch.compile too, in the number format that it takes on this device"""
+    """measure kitsam with torch.compile too, in the number format that it uses on this device by default"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     json: Path | None = None
@@ -91,16 +91,16 @@ class BenchEncoderConfig(Options):
 
 @dataclass
 class BenchDecoderConfig(Options):
-    """Training steps a second of the mask decoder: segment-anything's parts as they are, kitsam, in one run on the same weights."""
+    """Training steps a second of the decoder: segment-anything's modules, kitsam, in one run on the same weights."""
 
     batch_size: int = count(32)
-    """slices a step, with a box each"""
+    """slices a step, with one box each"""
     grid: int = count(64)
     """cells a side of an embedding: 64 for an input of 1024"""
     repeats: int = count(2)
-    """steps that are measured, after one that is not"""
+    """steps to measure, after one that is not measured"""
     compile: bool = False
-    """measure kitsam compiled by torch.compile too, in the number format that it takes on this device"""
+    """measure kitsam with torch.compile too, in the number format that it uses on this device by default"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     json: Path | None = None

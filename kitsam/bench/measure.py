@@ -1,4 +1,8 @@
-"""What every benchmark needs: a process of its own, its time and its memory, and where the figures go."""
+"""What every benchmark needs: a process of its own, its time and memory, and a file for the figures.
+
+Each way of doing a thing is measured in a new Python process, so that nothing measured before it leaves traces. Memory
+is the peak above what the process held at the start. Linux only: memory is read from /proc.
+"""
 
 import multiprocessing
 import os
@@ -17,40 +21,43 @@ from kitsam import __version__
 from kitsam.system.console import say
 from kitsam.system.files import write_json
 from kitsam.system.options import Device
-from kitsam.system.processes import use_bfloat16, use_cpu
+from kitsam.system.processes import use_bfloat16, use_cpu, wait_for_device
 
 MIB = 2**20
 
 
-class Measured(NamedTuple):
-    value: Any
+class Measurement(NamedTuple):
+    """One call in a process of its own."""
+
+    value: Any  # what the function returned
     seconds: float
-    peak: int  # bytes of memory above what the process held before, its own processes' included
+    peak: int  # bytes of memory above what the process held before, those of its own processes included
 
 
-def in_fresh_process(function: Callable, *arguments: Any) -> Measured:
-    """Call a function of a module in a new Python process, so that nothing measured before it leaves traces."""
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Measurement:
+    """Call a function of a module in a new Python process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measure, function, arguments).result()
 
 
-def _measure(function: Callable, arguments: tuple) -> Measured:
-    before = _resident()
-    began = time.perf_counter()
+def _measure(function: Callable[..., Any], arguments: tuple) -> Measurement:
+    before = _resident_memory()
+    start = time.perf_counter()
     value = function(*arguments)
-    seconds = time.perf_counter() - began
-    # Not ru_maxrss, which begins with the peak of the process that started this one.
+    seconds = time.perf_counter() - start
+    # Not ru_maxrss of this process, which starts at the peak of the process that started it.
     own = peak_memory(torch.device("cpu")) - before
-    return Measured(value, seconds, own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+    return Measurement(value, seconds, own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
-def _resident() -> int:
+def _resident_memory() -> int:
+    """Bytes of this process."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def machine() -> dict[str, str]:
-    """What figures depend on, for the table's caption and the JSON."""
+    """What figures depend on: date, machine, versions."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "date": date.today().isoformat(),
@@ -70,44 +77,72 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def keep(path: Path | None, name: str, figures: dict[str, Any]) -> None:
-    """Write the figures with the machine they were taken on, where a file was asked for."""
+def write_figures(path: Path | None, name: str, figures: dict[str, Any]) -> None:
+    """Write the figures of a benchmark with those of the machine, if the user named a file."""
     if path:
         write_json(path, {"benchmark": name, "machine": machine(), **figures})
         say(f"Figures: {path}")
 
 
-class Way(NamedTuple):
-    """How kitsam computes."""
+class Mode(NamedTuple):
+    """How a network computes."""
 
     bfloat16: bool
     compiled: bool
 
 
-def chosen_precision(device: Device) -> Literal["bf16", "fp32"]:
-    """What kitsam takes on this device when it is not told."""
+STOCK = Mode(bfloat16=False, compiled=False)
+
+
+def default_precision(device: Device) -> Literal["bf16", "fp32"]:
+    """The number format that kitsam uses on this device when no option sets it."""
     return "bf16" if use_bfloat16("auto", torch.device("cpu" if use_cpu(device) else "cuda")) else "fp32"
 
 
-def our_ways(device: Device, compile: bool) -> dict[str, Way]:
-    """By the names they have in tables."""
-    ways = {"kitsam, fp32": Way(False, False), "kitsam, bf16": Way(True, False)}
-    if compile:
-        chosen = chosen_precision(device)
-        ways[f"kitsam, {chosen}, compiled"] = Way(chosen == "bf16", True)
-    return ways
+def kitsam_modes(device: Device, with_compiled: bool) -> dict[str, Mode]:
+    """The modes in which kitsam is measured, by their names in tables."""
+    modes = {"kitsam, fp32": Mode(False, False), "kitsam, bf16": Mode(True, False)}
+    if with_compiled:
+        precision = default_precision(device)
+        modes[f"kitsam, {precision}, compiled"] = Mode(precision == "bf16", True)
+    return modes
 
 
-def when_compiling_pays(found: dict[str, dict], seconds: Callable[[dict], float], chosen: str, unit: str) -> str:
-    """`seconds`: of one batch or step, from what was measured of one way."""
-    plain, compiled = found[f"kitsam, {chosen}"], found[f"kitsam, {chosen}, compiled"]
-    # The first time takes longer uncompiled, too.
-    spent = compiled["first_seconds"] - seconds(compiled) - (plain["first_seconds"] - seconds(plain))
-    saved = seconds(plain) - seconds(compiled)
-    return f"Compiling takes {spent:.0f} s and {f'pays from {spent / saved:,.0f} {unit}' if saved > 0 else 'saves nothing'}"
+def describe_compiling(
+    results: dict[str, dict[str, Any]], seconds: Callable[[dict[str, Any]], float], precision: str, unit: str
+) -> str:
+    """What compiling costs and saves, in a sentence; `seconds`: of one batch or step, from the result of one mode."""
+    plain, compiled = results[f"kitsam, {precision}"], results[f"kitsam, {precision}, compiled"]
+    # The first call takes longer uncompiled, too.
+    cost = compiled["first_seconds"] - seconds(compiled) - (plain["first_seconds"] - seconds(plain))
+    gain = seconds(plain) - seconds(compiled)
+    effect = f"pays from {cost / gain:,.0f} {unit}" if gain > 0 else "saves nothing"
+    return f"Compiling takes {cost:.0f} s and {effect}"
+
+
+class Timing(NamedTuple):
+    """Times of repeated calls."""
+
+    value: Any  # what the first call returned
+    first_seconds: float
+    seconds: float  # mean of the others
+
+
+def time_calls(call: Callable[[], Any], repeats: int, device: torch.device) -> Timing:
+    """Time a first call and `repeats` more, each group until the device has finished."""
+    start = time.perf_counter()
+    value = call()
+    wait_for_device(device)
+    first_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    wait_for_device(device)
+    return Timing(value, first_seconds, (time.perf_counter() - start) / repeats)
 
 
 def reset_peak_memory(device: torch.device) -> None:
+    """Start to measure the peak anew: of the GPU, or of this process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -116,7 +151,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes, at most, since `reset_peak_memory`: of the GPU, or of this process."""
+    """Most bytes since `reset_peak_memory`: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     with open("/proc/self/status", encoding="ascii") as file:

@@ -1,11 +1,11 @@
 """The official way to score, as the KiTS23 repository does it, for `kitsam bench evaluator` to compare with.
 
-For each group of classes a boolean mask of the whole volume, Dice by counting, and the PyPI package `surface-distance`
-for the surface Dice; cases go to a pool of processes. It runs as a command of its own,
+For each group of classes it makes a boolean mask of the whole volume, counts voxels for Dice, and calls the PyPI
+package `surface-distance` for the surface Dice; cases go to a pool of processes. It is a command of its own,
 
     python -m kitsam.bench.official PREDICTIONS DATA OUT.csv WORKERS
 
-so that its start counts as that of `kitsam score` does.
+so that its start counts, as does that of `kitsam score`.
 """
 
 import csv
@@ -17,12 +17,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-# Spelled out once more: a reference shares nothing with what is measured against it.
+# Not imported from kitsam: a reference shares nothing with what is measured against it. Classes and tolerance in mm.
 GROUPS = (((1, 2, 3), 1.0330772532390826), ((2, 3), 1.1328796488598762), ((2,), 1.1498198361434828))
 HEAD = ("caseID", "Dice_kidney", "Dice_masses", "Dice_tumor", "SD_kidney", "SD_masses", "SD_tumor")
 
 
 def main(predictions: Path, data: Path, out: Path, workers: int) -> None:
+    """Score a folder of predictions against `data`, and write a row per case and their average to `out`."""
     paths = sorted(predictions.glob("*.nii.gz"))
     truths = [data / path.name.removesuffix(".nii.gz") / "segmentation.nii.gz" for path in paths]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
@@ -35,7 +36,7 @@ def main(predictions: Path, data: Path, out: Path, workers: int) -> None:
 
 
 def score_case(truth_path: Path, prediction_path: Path) -> list[float]:
-    """The six figures in the order of HEAD."""
+    """The six scores of a case in the order of HEAD."""
     image = nib.load(truth_path)
     truth = np.asarray(image.dataobj)
     prediction = np.asarray(nib.load(prediction_path).dataobj)
@@ -47,6 +48,7 @@ def score_case(truth_path: Path, prediction_path: Path) -> list[float]:
 def _score_group(
     truth: np.ndarray, prediction: np.ndarray, classes: tuple[int, ...], spacing: list[float], tolerance: float
 ) -> tuple[float, float]:
+    """Dice and surface Dice of (S, H, W) labels."""
     import surface_distance
 
     true, predicted = (np.zeros(labels.shape, bool) for labels in (truth, prediction))
@@ -54,8 +56,8 @@ def _score_group(
         true[truth == label] = True
         predicted[prediction == label] = True
     if not true.any() or not predicted.any():
-        same = float(true.any() == predicted.any())
-        return same, same
+        score = float(true.any() == predicted.any())
+        return score, score
     dice = 2 * np.count_nonzero(true & predicted) / (np.count_nonzero(true) + np.count_nonzero(predicted))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,19 +1,20 @@
 """`kitsam bench shards`: samples a second from shards, by three readers, in one run on the same files.
 
-`read()` reads the tars from end to end into one buffer and looks at nothing: the bound. The stock way is webdataset's pipeline,
-decoded and batched, through its WebLoader, with the number of workers that does best. Ours is what `kitsam train` reads with. The files
-are read once before, so that all three find them in the page cache. A second table shows what opening sets of more and more shards costs.
+`read()` reads the tars from end to end into one buffer and decodes nothing: the upper bound. The stock reader is
+webdataset's pipeline, decoded and batched, through its WebLoader, with the number of workers that is fastest. The third
+is the reader of `kitsam train`. The files are read once before, so that all three find them in the page cache. A second
+table shows the cost of opening sets of more and more shards.
 """
 
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -21,28 +22,29 @@ from rich.table import Table
 
 from kitsam import __version__
 from kitsam.bench.config import BenchShardsConfig
-from kitsam.bench.measure import MIB, Measured, in_fresh_process, keep
+from kitsam.bench.measure import MIB, Measurement, in_fresh_process, write_figures
 from kitsam.ct.split import Split
 from kitsam.ct.strata import STRATA
 from kitsam.shards.batches import batches
 from kitsam.shards.index import UnitRecord, write_index
-from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, read_manifest, write_manifest
-from kitsam.shards.reader import ShardSet
+from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, count_strata, read_manifest, write_manifest
+from kitsam.shards.reader import Samples, ShardSet
 from kitsam.shards.sample import SampleRecord
 from kitsam.shards.writer import ShardWriter
 from kitsam.system.console import progress, say
 from kitsam.system.errors import OptionError
 from kitsam.system.seeds import generator
 
+if TYPE_CHECKING:
+    from webdataset import WebLoader
+
 READ_BLOCK = 16 * MIB
 STOCK_WORKERS = (0, 1, 2, 4)
-SMALL_GRID, SMALL_MASK, SMALL_SAMPLES = (
-    4,
-    64,
-    8,
-)  # of the sets that show what opening costs: cells and pixels a side, samples a shard
+MASK_SIDE = 512  # pixels
+# Sets that show the cost of opening: cells and pixels a side, samples a shard.
+SMALL_GRID, SMALL_MASK, SMALL_SAMPLES = 4, 64, 8
 SHARD_COUNTS = (10, 100, 1000)
-MASK_SIDE = 512
+OPENING_BATCH = 64  # slices
 
 
 def run(config: BenchShardsConfig) -> int:
@@ -53,26 +55,27 @@ def run(config: BenchShardsConfig) -> int:
             make_set(folder, config.samples, config.grid, config.samples_per_shard)
         else:
             folder = config.shards
-        throughput = _throughput(folder, config)
-        opening = _opening(work)
-    keep(config.json, "shards", {"throughput": throughput, "opening": opening})
+        throughput = _measure_throughput(folder, config)
+        opening = _measure_opening(work)
+    write_figures(config.json, "shards", {"throughput": throughput, "opening": opening})
     return 0
 
 
-def _throughput(folder: Path, config: BenchShardsConfig) -> dict[str, Any]:
-    manifest = read_manifest(folder)
-    sample_bytes = sum(entry.bytes for entry in manifest.train) / sum(entry.samples for entry in manifest.train)
-    if sum(entry.samples for entry in manifest.train) < config.batch_size:
+def _measure_throughput(folder: Path, config: BenchShardsConfig) -> dict[str, Any]:
+    shards = read_manifest(folder).train
+    samples = sum(entry.samples for entry in shards)
+    sample_bytes = sum(entry.bytes for entry in shards) / samples
+    if samples < config.batch_size:
         raise OptionError(f"--batch_size: {folder} has fewer training samples than {config.batch_size}")
     in_fresh_process(read_plainly, folder, 0.0)
-    measured = {"read()": in_fresh_process(read_plainly, folder, config.seconds)}
+    results = {"read()": in_fresh_process(read_plainly, folder, config.seconds)}
     for workers in STOCK_WORKERS:
-        measured[f"WebLoader, {workers} workers"] = in_fresh_process(
+        results[f"WebLoader, {workers} workers"] = in_fresh_process(
             read_stock, folder, config.batch_size, workers, config.seconds
         )
-    measured["kitsam"] = in_fresh_process(read_ours, folder, config.batch_size, config.seconds)
-    bound, ours = measured["read()"].value, measured["kitsam"].value
-    best = max(found.value for name, found in measured.items() if name.startswith("WebLoader"))
+    results["kitsam"] = in_fresh_process(read_kitsam, folder, config.batch_size, config.seconds)
+    bound, ours = results["read()"].value, results["kitsam"].value
+    best = max(result.value for name, result in results.items() if name.startswith("WebLoader"))
     table = Table(
         "reader",
         "samples/s",
@@ -81,29 +84,30 @@ def _throughput(folder: Path, config: BenchShardsConfig) -> dict[str, Any]:
         "peak MiB",
         title=f"Batches of {config.batch_size}, {sample_bytes / MIB:.2f} MiB a sample",
     )
-    for name, found in measured.items():
-        rate = found.value
+    for name, result in results.items():
+        rate = result.value
         table.add_row(
-            name, f"{rate:.0f}", f"{rate * sample_bytes / 2**30:.2f}", f"{rate / bound:.0%}", f"{found.peak / MIB:.0f}"
+            name, f"{rate:.0f}", f"{rate * sample_bytes / 2**30:.2f}", f"{rate / bound:.0%}", f"{result.peak / MIB:.0f}"
         )
     say(table)
     say(
-        f"kitsam: {ours / best:.1f} times WebLoader's best, {ours / bound:.0%} of read(); one batch is {config.batch_size * sample_bytes / MIB:.0f} MiB"
+        f"kitsam: {ours / best:.1f} times WebLoader's best, {ours / bound:.0%} of read(); "
+        f"one batch is {config.batch_size * sample_bytes / MIB:.0f} MiB"
     )
     return {
         "batch_size": config.batch_size,
         "sample_bytes": round(sample_bytes),
-        "readers": {name: _figures(found) for name, found in measured.items()},
+        "readers": {name: _figures(result) for name, result in results.items()},
         "ratio_to_stock": ours / best,
         "share_of_read": ours / bound,
     }
 
 
-def _figures(found: Measured) -> dict[str, float]:
-    return {"samples_per_second": round(found.value, 1), "peak_bytes": found.peak}
+def _figures(result: Measurement) -> dict[str, float]:
+    return {"samples_per_second": round(result.value, 1), "peak_bytes": result.peak}
 
 
-def _opening(work: Path) -> list[dict[str, float]]:
+def _measure_opening(work: Path) -> list[dict[str, float]]:
     table = Table(
         "shards",
         "kitsam: first batch",
@@ -139,7 +143,7 @@ def _opening(work: Path) -> list[dict[str, float]]:
 
 
 def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask_side: int = MASK_SIDE) -> None:
-    """A shard set of random embeddings, strata in turn, with masks of two kidneys; what it means does not matter."""
+    """Write a shard set of random embeddings, stratum by stratum in turn, with simple masks of two kidneys."""
     rng = generator(0, "bench", "shards")
     embedding = rng.standard_normal((256, grid, grid)).astype(np.float16)
     entries = []
@@ -155,7 +159,6 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
             index = writer.index(UnitRecord())
             write_index(folder / name, index)
             entries.append(ShardEntry(name, stratum, len(index.samples), index.bytes, index.sha256))
-    strata = {stratum: sum(entry.samples for entry in entries if entry.stratum == stratum) for stratum in STRATA}
     write_manifest(
         folder,
         Manifest(
@@ -168,7 +171,7 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
             split=Split((), (), None),
             skipped={},
             voxels=(1, 1, 1, 1),
-            strata=strata,
+            strata=count_strata(entries),
             train=tuple(entries),
             val=(),
         ),
@@ -208,66 +211,67 @@ def read_plainly(folder: Path, seconds: float) -> float:
                         pass
                 yield entry.samples
 
-    return _rate(passes, seconds, sum(entry.samples for entry in manifest.train))
+    return _rate(passes(), seconds, sum(entry.samples for entry in manifest.train))
 
 
 def read_stock(folder: Path, batch_size: int, workers: int, seconds: float) -> float:
     """Samples a second of webdataset's own pipeline, as its README builds one."""
     loader = stock_loader(folder, batch_size, workers, resampled=True)
-    return _rate(lambda: (len(keys) for keys, *_ in loader), seconds, 2 * batch_size * max(workers, 1))
+    return _rate((len(keys) for keys, *_ in loader), seconds, 2 * batch_size * max(workers, 1))
 
 
-def stock_loader(folder: Path, batch_size: int, workers: int, resampled: bool):
+def stock_loader(folder: Path, batch_size: int, workers: int, resampled: bool) -> "WebLoader":
+    """Batches of keys, embeddings, masks and records; `resampled`: shards at random without end."""
     import webdataset as wds
 
     urls = [str(folder / entry.name) for entry in read_manifest(folder).train]
     pipeline = wds.WebDataset(urls, resampled=resampled, shardshuffle=False, empty_check=False)
     pipeline = pipeline.decode(_decode_member).to_tuple("__key__", "emb.npy", "mask.png", "json").batched(batch_size)
-    # Its workers are forked, as they are by default where this process was not spawned.
+    # Its workers are forked, which is the default but not in a process that was spawned.
     return wds.WebLoader(
         pipeline, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None
     )
 
 
 def _decode_member(key: str, data: bytes) -> Any:
-    """By name: webdataset's automatic decoders would unpickle."""
+    """By the name's ending: webdataset's automatic decoders would unpickle."""
     if key.endswith(".npy"):
         return np.load(BytesIO(data), allow_pickle=False)
     return np.asarray(Image.open(BytesIO(data))) if key.endswith(".png") else json.loads(data)
 
 
-def read_ours(folder: Path, batch_size: int, seconds: float) -> float:
+def read_kitsam(folder: Path, batch_size: int, seconds: float) -> float:
     """Samples a second of the batches that `kitsam train` reads."""
+    return _rate((len(samples.records) for samples in _batches(folder, batch_size)), seconds, 4 * batch_size)
+
+
+def _batches(folder: Path, batch_size: int) -> Iterator[Samples]:
     shards = ShardSet(folder)
     order = shards.order("natural", batch_size, 0, STRATA)
-    made = lambda: (
-        len(samples.records) for samples in batches(shards, order, range(10**9), lambda step, samples: samples)
-    )
-    return _rate(made, seconds, 4 * batch_size)
+    return batches(shards, order, range(10**9), lambda step, samples: samples)
 
 
-def _rate(make: Callable[[], Iterator[int]], seconds: float, warm_up: int) -> float:
+def _rate(counts: Iterator[int], seconds: float, warm_up: int) -> float:
     """Samples a second, counted over `seconds` after the first `warm_up` samples."""
-    counts = iter(make())
     while warm_up > 0:
         warm_up -= next(counts)
-    began, total = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - began) < seconds:
+    start, total = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
         total += next(counts)
     return total / elapsed if total else 0.0
 
 
 def first_batch(folder: Path) -> float:
-    """Seconds from the set's address to its first batch, at 64 slices."""
-    began = time.perf_counter()
-    shards = ShardSet(folder)
-    next(batches(shards, shards.order("natural", 64, 0, STRATA), range(10), lambda step, samples: samples))
-    return time.perf_counter() - began
+    """Seconds from the set's folder to its first batch."""
+    start = time.perf_counter()
+    next(_batches(folder, OPENING_BATCH))
+    return time.perf_counter() - start
 
 
 def first_stock_batch(folder: Path) -> float:
+    """The same by the stock reader."""
     import webdataset  # noqa: F401  so that its import is not counted
 
-    began = time.perf_counter()
-    next(iter(stock_loader(folder, 64, 0, resampled=False)))
-    return time.perf_counter() - began
+    start = time.perf_counter()
+    next(iter(stock_loader(folder, OPENING_BATCH, 0, resampled=False)))
+    return time.perf_counter() - start

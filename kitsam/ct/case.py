@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Case:
+    """One scan with its labels, in the canonical frame."""
+
     name: str
     image: np.ndarray  # (S, H, W) float32 HU
     label: np.ndarray | None  # (S, H, W) uint8, None where no segmentation exists
@@ -28,6 +30,8 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseFiles:
+    """Where a case is on disk."""
+
     name: str
     imaging: Path
     segmentation: Path

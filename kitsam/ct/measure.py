@@ -21,6 +21,8 @@ FOREGROUND = CLASS_NAMES[KIDNEY:]
 
 @dataclass(frozen=True)
 class CaseFingerprint:
+    """The measures of one case."""
+
     name: str
     shape: tuple[int, int, int]  # slices, rows, columns
     spacing: tuple[float, float, float]  # mm

@@ -18,6 +18,8 @@ from kitsam.system.files import read_json, write_json
 
 @dataclass(frozen=True)
 class Split:
+    """Names of the cases on each side."""
+
     train: tuple[str, ...]  # sorted
     val: tuple[str, ...]  # sorted
     seed: int | None  # None where a file without a seed gave the split

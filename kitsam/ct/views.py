@@ -30,6 +30,7 @@ class View:
     brightness: float = 0.0  # added, as a share of the window
 
     def is_plain(self) -> bool:
+        """Whether the view changes nothing."""
         return self == View()
 
     def matrix(self) -> np.ndarray:

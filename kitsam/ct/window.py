@@ -1,4 +1,8 @@
-"""From the HU of a slice to the three channels of the encoder's input, each clipped to a window, scaled to 0..255."""
+"""From the HU of a slice to the three channels of the encoder's input.
+
+A window is a range of HU: values are clipped to it and scaled to 0..255. The channels are the same slice three times,
+the slice between its neighbors, or the slice in three windows.
+"""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,12 @@
-"""The log of a training run, `metrics.jsonl`, as columns to plot."""
+"""The log of a training run as columns to plot.
+
+`metrics.jsonl` holds a line every few steps, with the loss, and one for each validation, with its Dice. A run that was
+broken off may leave half a line, which counts for nothing. All is read at once: a long run has some ten thousand lines.
+"""
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ class TrainingLog:
     loss: np.ndarray  # (N,)
     validation_steps: np.ndarray  # (M,)
     validation_dice: np.ndarray  # (M,)
-    drawn: Counter[str]  # slices that were trained on, per stratum
+    strata: Counter[str]  # slices that the run trained on
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -28,6 +33,10 @@ class TrainingLog:
         index = int(self.validation_dice.argmax())
         return int(self.validation_steps[index]), float(self.validation_dice[index])
 
+    def share(self, stratum: str) -> float:
+        """The part of the slices that the run trained on; zero for a stratum that it never drew."""
+        return self.strata[stratum] / self.strata.total()
+
 
 def read_log(run: Path) -> TrainingLog:
     """Raises `KitsamError` naming the file when it cannot be read or holds no step."""
@@ -36,17 +45,17 @@ def read_log(run: Path) -> TrainingLog:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise KitsamError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    entries = [entry for entry in map(_parsed, lines) if entry is not None]
+    entries = [entry for entry in map(_parse, lines) if entry]
     if not entries:
         raise KitsamError(f"{path}: holds no step")
-    drawn: Counter[str] = Counter()
+    strata: Counter[str] = Counter()
     for entry in entries:
-        drawn.update(entry.get("drawn") or {})
-    return TrainingLog(*_column(entries, "loss"), *_column(entries, "val_dice"), drawn)
+        strata.update(entry.get("drawn") or {})
+    return TrainingLog(*_columns(entries, "loss"), *_columns(entries, "val_dice"), strata)
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
-    """None for a line that a stopped run left unfinished."""
+def _parse(line: str) -> dict[str, Any] | None:
+    """None for a line that holds no step, such as one that is cut short."""
     try:
         entry = json.loads(line)
     except json.JSONDecodeError:
@@ -54,7 +63,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and "step" in entry else None
 
 
-def _column(entries: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+def _columns(entries: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of the lines that have this value."""
     pairs = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
     values = np.array(pairs, float).reshape(-1, 2)

@@ -16,6 +16,8 @@ REACH = 260.0  # mm to either side that textures cover
 
 
 class Ellipsoid(NamedTuple):
+    """A body in mm, rotated about the z axis."""
+
     z: float
     y: float
     x: float
@@ -69,6 +71,8 @@ class Texture:
 
 @dataclass(frozen=True)
 class Kidney:
+    """A bean: a rounded ellipsoid in mm, which leans away from the spine and turns its hilum to the front."""
+
     z: float  # of the center
     y: float
     x: float
@@ -102,6 +106,8 @@ class Kidney:
 
 
 class Lesion(NamedTuple):
+    """A tumor or a cyst, in mm."""
+
     z: float  # of the center
     y: float
     x: float
@@ -112,6 +118,8 @@ class Lesion(NamedTuple):
 
 @dataclass(frozen=True)
 class Bowel:
+    """One loop of bowel with its content."""
+
     shape: Ellipsoid
     content: float  # HU
     gas: float  # y above which there is gas
@@ -120,6 +128,8 @@ class Bowel:
 
 @dataclass(frozen=True)
 class Patient:
+    """All that slices are painted from, in mm."""
+
     width: float  # half-axes of the skin
     depth: float
     fat: float  # thickness under the skin at the sides

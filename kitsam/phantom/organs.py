@@ -55,6 +55,7 @@ def _paint_ribs(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_bowels(canvas: Canvas, patient: Patient, cavity: np.ndarray) -> None:
+    """Loops of wall and content, with gas on top."""
     for bowel in patient.bowels:
         section = canvas.ellipse(bowel.shape)
         if not section:
@@ -108,6 +109,7 @@ def paint_upper_organs(canvas: Canvas, patient: Patient, cavity: np.ndarray) -> 
 
 
 def paint_fat_around_kidneys(canvas: Canvas, patient: Patient, cavity: np.ndarray) -> None:
+    """The bed of fat that each kidney lies in."""
     for kidney in patient.kidneys:
         y, x = kidney.center_at(canvas.z)
         axes = kidney.rz + 26, kidney.ry + 13, kidney.rx + 12
@@ -118,6 +120,7 @@ def paint_fat_around_kidneys(canvas: Canvas, patient: Patient, cavity: np.ndarra
 
 
 def paint_muscles_and_spine(canvas: Canvas, patient: Patient) -> None:
+    """Muscles of the back, iliac crests, and one vertebra after the other with discs between."""
     z = canvas.z
     muscle = MUSCLE + 5 * canvas.fine
 
@@ -127,7 +130,7 @@ def paint_muscles_and_spine(canvas: Canvas, patient: Patient) -> None:
         window, distance = canvas.ellipse(Ellipsoid(z, y, x, 1, ry, rx, turn))
         canvas.paint(window, distance + rough * canvas.coarse[window], hu[window] if isinstance(hu, np.ndarray) else hu)
 
-    growth = min(max((z + 70) / 150, 0.1), 1)  # of the psoas, which thickens towards the feet
+    growth = min(max((z + 70) / 150, 0.1), 1)  # of the psoas, which thickens toward the feet
     for side in (-1, 1):
         oval(47 - 4 * growth, side * (27 + 12 * growth), 8 + 14 * growth, 8 + 9 * growth, muscle, -0.3 * side)  # psoas
         oval(70, side * 66, 8, 21, muscle, -0.25 * side)  # quadratus lumborum
@@ -157,6 +160,7 @@ def paint_muscles_and_spine(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_vessels(canvas: Canvas, patient: Patient) -> None:
+    """Aorta, vena cava and superior mesenteric vessels, and those of the kidneys."""
     phase = patient.phase
     aorta, cava = (14.0, 12.0), (14.0, -20.0)  # y, x
     window, distance = canvas.ellipse(Ellipsoid(canvas.z, *cava, 1, 9, 12.5))

@@ -4,25 +4,26 @@ Each function returns a matplotlib figure of its own, without pyplot's global st
 on a transparent ground. They are as wide as a phone, so that a page need never shrink their text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from kitsam.decoding.training_log import TrainingLog
-from kitsam.evaluation.metrics import CaseScores
-
 WIDTH, HEIGHT = 3.7, 2.9  # inches
+DOTS_PER_INCH = 220  # twice the pixels of a common screen, for those that have them
 POINTS = 9  # size of text
-SMOOTHED_SHARE = 0.04  # of a run's steps that a point of the loss curve averages
+WINDOW_SHARE = 0.04  # of a run's steps that a point of the loss curve averages
 LEAST_ML = 0.1  # tumors smaller than this, or none, share the end of a volume axis
 
 
 @dataclass(frozen=True)
 class Theme:
+    """The colors of a plot that fit a page."""
+
     ink: str
     grid: str
     kidney: str
@@ -35,37 +36,49 @@ LIGHT = Theme(ink="#333a40", grid="#d9dee2", kidney="#0c8f78", masses="#7a4fd0",
 DARK = Theme(ink="#c9d1d6", grid="#3a434a", kidney="#2fd6b5", masses="#b094ff", tumor="#ff6f68", curve="#74a7ff")
 
 
-def dice_by_case(scores: Mapping[str, CaseScores], theme: Theme) -> Figure:
-    """Each group's Dice, from its worst case to its best."""
+def light_and_dark(draw: Callable[..., Figure], *values: Sequence[float]) -> tuple[bytes, bytes]:
+    """PNGs of the plot that `draw` makes of `values`: one for a light page, one for a dark page."""
+    return _png(draw(*values, LIGHT)), _png(draw(*values, DARK))
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def dice_by_case(
+    kidney_and_masses: Sequence[float], masses: Sequence[float], tumor: Sequence[float], theme: Theme
+) -> Figure:
+    """Dice of each group of classes, from its worst case to its best. All (N,), one a case."""
     figure, (axes,) = _figure(theme, 1)
-    places = np.arange(1, len(scores) + 1)
-    for column, name, color in _groups(theme):
-        values = sorted(case.columns[column] for case in scores.values())
-        axes.plot(places, values, color=color, label=name, linewidth=1.4, marker="o", markersize=3, clip_on=False)
-    axes.set(xlabel="cases, worst to best", ylabel="Dice", ylim=(0, 1), xlim=(0.5, len(scores) + 0.5))
+    places = np.arange(1, len(tumor) + 1)
+    for name, dice, color in (
+        ("kidney and masses", kidney_and_masses, theme.kidney),
+        ("masses", masses, theme.masses),
+        ("tumor", tumor, theme.tumor),
+    ):
+        axes.plot(places, sorted(dice), color=color, label=name, linewidth=1.4, marker="o", markersize=3, clip_on=False)
+    axes.set(xlabel="cases, worst to best", ylabel="Dice", ylim=(0, 1), xlim=(0.5, len(tumor) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     _legend(axes, theme)
     return figure
 
 
-def dice_by_tumor_volume(scores: Mapping[str, CaseScores], theme: Theme) -> Figure:
-    """Tumor Dice of each case against how much tumor there is."""
+def dice_by_tumor_volume(volumes: Sequence[float], dice: Sequence[float], theme: Theme) -> Figure:
+    """Tumor Dice of each case against how much tumor there is. Both (N,), one a case; volumes in mL."""
     figure, (axes,) = _figure(theme, 1)
-    volumes = [case.true_tumor_ml for case in scores.values()]
-    _dots(axes, _shown(volumes), [case.tumor_dice for case in scores.values()], theme)
+    _dots(axes, _on_axis(volumes), dice, theme)
     axes.set(xlabel="true tumor volume, mL", ylabel="tumor Dice", ylim=(0, 1))
     _scale_to_volumes(axes, volumes, "x")
     return figure
 
 
-def tumor_volumes(scores: Mapping[str, CaseScores], theme: Theme) -> Figure:
-    """How much tumor was predicted against how much there is."""
+def tumor_volumes(true: Sequence[float], predicted: Sequence[float], theme: Theme) -> Figure:
+    """How much tumor was predicted against how much there is. Both (N,), one a case, in mL."""
     figure, (axes,) = _figure(theme, 1)
-    true, predicted = (
-        [getattr(case, f"{side}_tumor_ml") for case in scores.values()] for side in ("true", "predicted")
-    )
     axes.axline((1, 1), (10, 10), color=theme.ink, linewidth=0.8)
-    _dots(axes, _shown(true), _shown(predicted), theme)
+    _dots(axes, _on_axis(true), _on_axis(predicted), theme)
     axes.set(xlabel="true tumor volume, mL", ylabel="predicted, mL")
     _scale_to_volumes(axes, [*true, *predicted], "xy")
     return figure
@@ -75,7 +88,7 @@ def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], theme: Theme) -> N
     axes.scatter(x, y, s=22, color=theme.tumor, alpha=0.75, linewidths=0, clip_on=False, zorder=3)
 
 
-def _shown(volumes: Sequence[float]) -> list[float]:
+def _on_axis(volumes: Sequence[float]) -> list[float]:
     return [max(volume, LEAST_ML) for volume in volumes]
 
 
@@ -91,16 +104,23 @@ def _scale_to_volumes(axes: Axes, volumes: Sequence[float], which: str) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"≤{value:g}" if value <= LEAST_ML else f"{value:g}"))
 
 
-def training_curve(log: TrainingLog, theme: Theme) -> Figure:
-    """Loss above, validation Dice below, on the same steps."""
+def training_curve(
+    steps: np.ndarray,  # (N,)
+    loss: np.ndarray,  # (N,)
+    validation_steps: np.ndarray,  # (M,)
+    validation_dice: np.ndarray,  # (M,)
+    theme: Theme,
+) -> Figure:
+    """Loss above, validation Dice below with a mark at the best, on the same steps."""
     figure, (above, below) = _figure(theme, 2)
-    above.plot(log.steps, log.loss, color=theme.curve, alpha=0.3, linewidth=0.8)
-    above.plot(*_smoothed(log.steps, log.loss), color=theme.curve, linewidth=1.6)
+    above.plot(steps, loss, color=theme.curve, alpha=0.3, linewidth=0.8)
+    above.plot(steps, _smooth(loss), color=theme.curve, linewidth=1.6)
     above.set(ylabel="loss")
     above.tick_params(labelbottom=False)
-    below.plot(log.validation_steps, log.validation_dice, color=theme.kidney, linewidth=1.4, marker="o", markersize=3)
-    if log.best:
-        below.plot(*log.best, color=theme.tumor, marker="o", markersize=5)
+    below.plot(validation_steps, validation_dice, color=theme.kidney, linewidth=1.4, marker="o", markersize=3)
+    if len(validation_dice):
+        best = validation_dice.argmax()
+        below.plot(validation_steps[best], validation_dice[best], color=theme.tumor, marker="o", markersize=5)
     below.set(xlabel="step", ylabel="validation Dice", ylim=(0, 1))
     below.sharex(above)
     below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -108,21 +128,13 @@ def training_curve(log: TrainingLog, theme: Theme) -> Figure:
     return figure
 
 
-def _groups(theme: Theme) -> tuple[tuple[str, str, str], ...]:
-    return (
-        ("Dice_kidney", "kidney and masses", theme.kidney),
-        ("Dice_masses", "masses", theme.masses),
-        ("Dice_tumor", "tumor", theme.tumor),
-    )
-
-
-def _smoothed(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over a sliding window of points; fewer at the ends."""
-    half = int(len(values) * SMOOTHED_SHARE / 2)
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """(N,) means over a sliding window of points, of fewer at the ends."""
+    half = int(len(values) * WINDOW_SHARE / 2)
     total = np.concatenate([[0.0], np.cumsum(values)])
     first = np.maximum(np.arange(len(values)) - half, 0)
     last = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    return steps, (total[last] - total[first]) / (last - first)
+    return (total[last] - total[first]) / (last - first)
 
 
 def _figure(theme: Theme, rows: int) -> tuple[Figure, list[Axes]]:

@@ -1,62 +1,48 @@
 """`kitsam report`: everything about an evaluation in one HTML file.
 
-The file needs nothing beside it and no network: style, script and pictures stand in it, so it can be mailed and kept. Results
-come first, then the cases that explain them, then how the decoders were trained, and last what it was all made with.
+The file needs nothing beside it and no network: style, script and pictures stand in it, so it can be mailed and kept.
+A section is a function of `sections.py` and the template of its name. A browser that reads the page may fetch nothing
+and runs no script but the page's own, known by its hash.
 """
 
-import base64
-import hashlib
-from html import escape
+import json
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
 
-from kitsam.evaluation.compare import Comparison, read_comparison
-from kitsam.evaluation.results import Metrics, read_metrics
-from kitsam.report import sections
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kitsam.evaluation.compare import read_comparison
+from kitsam.evaluation.results import JSON_NAME, read_metrics
 from kitsam.report.config import ReportConfig
-from kitsam.report.examples import example_cases
-from kitsam.report.style import CSS
-from kitsam.report.viewer import SCRIPT
+from kitsam.report.sections import SECTIONS
 from kitsam.system.console import progress, say
 from kitsam.system.files import write_text
 
 FILE_NAME = "report.html"
-# A browser that reads the page may fetch nothing, and may run its own script alone.
-SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-POLICY = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{SCRIPT_HASH}'"
 
 
 def run(config: ReportConfig) -> int:
-    metrics = read_metrics(config.folder)
+    metrics, comparison = read_metrics(config.folder), read_comparison(config.folder)
+    templates, sections = _templates(), []
+    templates.globals |= {"metrics": metrics, "comparison": comparison, "metrics_file": JSON_NAME}
+    with progress("Writing the report", len(SECTIONS), "sections") as tick:
+        for section in SECTIONS:
+            sections.append(templates.get_template(f"{section.__name__}.html").render(section(metrics)))
+            tick()
+    style, script = (files(__package__).joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    values = {"folder": config.folder.absolute(), "sections": sections, "style": style, "script": script}
+    values["script_hash"] = sha256(script.encode()).digest()
     path = config.out or config.folder / FILE_NAME
-    write_text(path, page(metrics, read_comparison(config.folder), str(config.folder.absolute())))
+    write_text(path, templates.get_template("page.html").render(values))
     say(f"Wrote {path}")
     return 0
 
 
-def page(metrics: Metrics, comparison: Comparison | None, source: str) -> str:
-    parts = (
-        sections.results,
-        lambda _: sections.comparison(comparison),
-        sections.lesions,
-        example_cases,
-        sections.all_cases,
-        sections.training,
-        sections.strata,
-        sections.settings,
-    )
-    body = []
-    with progress("Writing the report", len(parts), "parts") as tick:
-        for part in parts:
-            body.append(part(metrics))
-            tick()
-    return _document("kitsam: kidneys, tumors and cysts", source, "".join(body))
-
-
-def _document(title: str, source: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n"
-        f'<body><main><header><h1>{escape(title)}</h1><p class="soft">{escape(source)}</p></header>\n'
-        f"{body}</main><script>{SCRIPT}</script></body></html>\n"
-    )
+def _templates() -> Environment:
+    templates = Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined)
+    templates.trim_blocks = templates.lstrip_blocks = True
+    templates.filters |= {"json": json.dumps, "base64": lambda data: b64encode(data).decode()}
+    # In JSON too bytes are base64.
+    templates.policies["json.dumps_kwargs"] = {"default": templates.filters["base64"]}
+    return templates

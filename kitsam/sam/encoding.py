@@ -1,4 +1,8 @@
-"""Slices of a CT volume in, embeddings out: windows and views, the encoder, float16."""
+"""Slices of a CT volume in, embeddings out.
+
+HU become the encoder's channels, each slice in its view; the encoder computes in float32 or bfloat16, and embeddings
+are float16. A compiled or GPU kernel holds for one batch size, so a smaller batch is filled up there.
+"""
 
 import torch
 from torch import Tensor

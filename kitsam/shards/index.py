@@ -46,6 +46,7 @@ class ShardIndex:
 
 
 def index_path(shard: Path) -> Path:
+    """The sidecar of a tar."""
     return shard.with_suffix(".json")
 
 

@@ -85,6 +85,7 @@ class Manifest:
 
     @property
     def signature(self) -> Signature:
+        """What a decoder's training set and any other set must agree in."""
         return Signature(self.encoder, self.input)
 
     @property

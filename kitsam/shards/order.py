@@ -25,6 +25,8 @@ WINDOW_SHARDS = 4  # shards whose samples are mixed; bounds the files a step rea
 
 
 class SampleAddress(NamedTuple):
+    """Where a training sample is in its shard set."""
+
     shard: int  # number of the shard in the manifest
     sample: int  # index in that shard
 

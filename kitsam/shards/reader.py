@@ -116,8 +116,8 @@ class ShardSet:
                 labels[number] = _read_sample(files[shard.name], rows[number], entry, shard.name)
                 if scales is not None:
                     scales[number] = torch.from_numpy(labels[number].scales)
-        in_order = [labels[number] for number in range(len(places))]
-        return Samples(tuple(one.record for one in in_order), stored, scales, tuple(one.mask for one in in_order))
+        samples = [labels[number] for number in range(len(places))]
+        return Samples(tuple(one.record for one in samples), stored, scales, tuple(one.mask for one in samples))
 
 
 @dataclass(frozen=True)

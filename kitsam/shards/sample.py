@@ -46,6 +46,7 @@ class SampleRecord:
 
 
 def sample_key(case: str, slice_index: int, view: int) -> str:
+    """The name that a sample's members share in the tar."""
     return f"{case}-{slice_index:04d}-{view}"
 
 

@@ -73,12 +73,12 @@ def test_it_is_said_from_when_on_compiling_pays():
         "kitsam, fp32, compiled": {"s": 2.0, "first_seconds": 64.0},
     }
     assert (
-        measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps")
+        measure.describe_compiling(found, lambda one: one["s"], "fp32", "steps")
         == "Compiling takes 60 s and pays from 60 steps"
     )
     found["kitsam, fp32"] = {"s": 2.0, "first_seconds": 4.0}
     assert (
-        measure.when_compiling_pays(found, lambda one: one["s"], "fp32", "steps")
+        measure.describe_compiling(found, lambda one: one["s"], "fp32", "steps")
         == "Compiling takes 60 s and saves nothing"
     )
 
@@ -94,7 +94,7 @@ def test_memory_is_measured_above_what_the_process_began_with():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_the_encoder_is_measured_on_a_gpu():
-    found = encoder.run_ours("vit_b", 2, 1, False, measure.Way(bfloat16=True, compiled=False))
+    found = encoder.run_kitsam("vit_b", 2, 1, False, measure.Mode(bfloat16=True, compiled=False))
     assert found["images_per_second"] > 1 and found["relative_error"] < 0.02
 
 

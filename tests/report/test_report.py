@@ -1,6 +1,7 @@
 """Overlays and the one-file report."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -139,8 +140,8 @@ def text_of_report(tmp_path):
     return write
 
 
-def frames_of(html: str) -> list[list[dict]]:
-    """What each case's slider shows."""
+def frames_of(html: str) -> list[list]:
+    """What each case's slider shows: of each slice a JPEG in base64, a caption and outlines."""
     return [json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)]
 
 
@@ -168,8 +169,19 @@ def test_the_report_stands_alone(html):
     assert not {"link", "iframe", "object"} & set(resources.tags)
     assert not re.search(r"https?://|@import|url\(|eval\(|Function\(", html)
     assert "default-src 'none'" in html
-    for value in {*resources.loaded, *(frame["image"] for frames in frames_of(html) for frame in frames)}:
-        Image.open(BytesIO(base64.b64decode(value.split(",", 1)[1]))).verify()
+    pictures = {value.split(",", 1)[1] for value in resources.loaded}
+    frames = [frame for frames in frames_of(html) for frame in frames]
+    assert len(frames) > 10
+    for value in {*pictures, *(jpeg for jpeg, _, _ in frames)}:
+        Image.open(BytesIO(base64.b64decode(value))).verify()
+
+
+def test_a_browser_may_run_the_pages_own_script_alone(html):
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html).group(1)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not re.search(r"<[^>]+\son\w+=", html)
 
 
 def test_the_report_holds_the_numbers_beside_the_papers(html, evaluation):
@@ -210,7 +222,7 @@ def test_a_comparison_is_shown_where_there_is_one(text_of_report, evaluation, tm
 def test_the_report_fits_light_and_dark_pages(html):
     assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html
     plots = re.findall(
-        r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)"><img alt="[^"]*" src="([^"]+)">', html
+        r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*<img alt="[^"]*" src="([^"]+)">', html
     )
     assert len(plots) == 6 and all(dark != light for dark, light in plots)
 

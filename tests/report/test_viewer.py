@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from kitsam.ct.case import Case
 from kitsam.report import page
 from kitsam.report.config import ReportConfig
-from kitsam.report.viewer import MOST_FRAMES, outline_path, viewer
+from kitsam.report.viewer import MOST_FRAMES, outline_path, view
 
 SPACING = (4.0, 1.5, 1.5)
 
@@ -40,8 +40,7 @@ def test_a_path_goes_around_exactly_what_is_inside():
 def test_all_slices_that_hold_something_can_be_seen_and_of_many_an_even_choice(labels, image):
     def frames(repeats: int) -> int:
         tall, seen = np.repeat(labels, repeats, axis=0), np.repeat(image, repeats, axis=0)
-        html = viewer(Case("case_00000", seen, tall, SPACING, None), np.roll(tall, repeats, axis=0))
-        return html.count('"caption"')
+        return len(view(Case("case_00000", seen, tall, SPACING, None), np.roll(tall, repeats, axis=0)).frames)
 
     filled_slices = np.flatnonzero(labels.any(axis=(1, 2)))
     assert frames(1) == filled_slices[-1] - filled_slices[0] + 2
@@ -70,7 +69,8 @@ def opened(request, report):
 STATE = """(() => {
   const viewer = document.querySelector('.viewer');
   return {value: +viewer.querySelector('input').value, caption: viewer.querySelector('output').textContent,
-          image: viewer.querySelector('img').src, path: viewer.querySelector('path.truth').getAttribute('d'),
+          image: viewer.querySelector('img').src, alt: viewer.querySelector('img').alt,
+          path: viewer.querySelector('path.truth').getAttribute('d'),
           width: viewer.querySelector('img').naturalWidth, shown: viewer.querySelector('.controls').offsetHeight > 0};
 })()"""
 
@@ -83,6 +83,7 @@ def test_in_a_browser_keys_buttons_and_boxes_move_what_is_seen(opened):
     after = opened.evaluate(STATE)
     assert after["value"] == before["value"] + 1
     assert all(after[name] != before[name] for name in ("caption", "image", "path"))
+    assert after["alt"] == f"case_00003, {after['caption']}"
     assert int(after["caption"].split()[1]) == int(before["caption"].split()[1]) + 1
     opened.evaluate("document.querySelector('.viewer button:last-of-type').click()")
     assert opened.evaluate(STATE)["caption"] != after["caption"]

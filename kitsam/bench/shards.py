@@ -26,7 +26,7 @@ from kitsam.bench.measure import MIB, Measurement, in_fresh_process, write_figur
 from kitsam.ct.split import Split
 from kitsam.ct.strata import STRATA
 from kitsam.shards.batches import batches
-from kitsam.shards.index import UnitRecord, write_index
+from kitsam.shards.index import write_index
 from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, count_strata, read_manifest, write_manifest
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.shards.sample import SampleRecord
@@ -156,7 +156,7 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
                 for index in range(min(samples_per_shard, samples - number * samples_per_shard)):
                     _add_sample(writer, np.roll(embedding, index, 0), stratum, number, index, mask_side)
                     tick(1)
-            index = writer.index(UnitRecord())
+            index = writer.index()
             write_index(folder / name, index)
             entries.append(ShardEntry(name, stratum, len(index.samples), index.bytes, index.sha256))
     write_manifest(

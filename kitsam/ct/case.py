@@ -68,6 +68,13 @@ def _kits_files(folder: Path) -> CaseFiles:
     return CaseFiles(folder.name, folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
 
 
+def check_files(files: CaseFiles) -> None:
+    """Raises `CaseError` naming the first file of a case that is missing."""
+    for path in (files.imaging, files.segmentation):
+        if not path.is_file():
+            raise CaseError(f"{path}: no such file")
+
+
 def try_case(read: Callable[[CaseFiles], T], files: CaseFiles) -> T | CaseError:
     """What `read` makes of a case, or the error with which it refuses it: one bad case ends no long job."""
     try:

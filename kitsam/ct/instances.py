@@ -29,20 +29,37 @@ def find_instances(roi: np.ndarray, pixel: tuple[float, float], merge: float, sm
     slice that has only such parts, so that every slice with any ROI has a box.
     """
     # Two parts join when their margins of half the merging distance touch.
-    reach = [1, *(2 * int(merge / 2 / mm) + 1 for mm in pixel)]
-    near = ndimage.maximum_filter(roi.view(np.uint8), size=reach, mode="constant") if max(reach) > 1 else roi
-    labels, count = ndimage.label(near, structure=IN_PLANE)
-    labels *= roi
+    margins = [int(merge / 2 / mm) for mm in pixel]
+    box = _filled_box(roi, margins)
+    filled = np.ascontiguousarray(roi[:, box[0], box[1]])
+    reach = [1, *(2 * margin + 1 for margin in margins)]
+    near = ndimage.maximum_filter(filled.view(np.uint8), size=reach, mode="constant") if max(reach) > 1 else filled
+    parts, count = ndimage.label(near, structure=IN_PLANE)
+    parts *= filled
+    labels = np.zeros(roi.shape, parts.dtype)
     if not count:
         return Instances(np.zeros(0, int), np.zeros((0, 4), np.float32), labels)
-    extents = [extent for extent in ndimage.find_objects(labels) if extent is not None]
+    extents = [extent for extent in ndimage.find_objects(parts) if extent is not None]
     slices = np.array([extent[0].start for extent in extents])
     boxes = np.array([[x.start, y.start, x.stop, y.stop] for _, y, x in extents], np.float32)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    boxes += np.tile([box[1].start, box[0].start], 2).astype(np.float32)
+    areas = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     keep = _large_enough(slices, areas[areas > 0] * pixel[0] * pixel[1], smallest)
-    new_labels = np.zeros(count + 1, labels.dtype)
+    new_labels = np.zeros(count + 1, parts.dtype)
     new_labels[1 + np.flatnonzero(areas > 0)[keep]] = 1 + np.arange(keep.sum())
-    return Instances(slices[keep], boxes[keep], new_labels[labels])
+    labels[:, box[0], box[1]] = new_labels[parts]
+    return Instances(slices[keep], boxes[keep], labels)
+
+
+def _filled_box(roi: np.ndarray, margins: list[int]) -> tuple[slice, slice]:
+    """Rows and columns that hold all of `roi`, (S, H, W) bool, and a margin around it."""
+    plane = roi.any(axis=0)
+    box = []
+    for axis, margin in enumerate(margins):
+        filled = np.flatnonzero(plane.any(axis=1 - axis))
+        first, last = (filled[0], filled[-1] + 1) if len(filled) else (0, 0)
+        box.append(slice(max(int(first) - margin, 0), min(int(last) + margin, plane.shape[axis])))
+    return box[0], box[1]
 
 
 def _large_enough(slices: np.ndarray, areas: np.ndarray, smallest: float) -> np.ndarray:

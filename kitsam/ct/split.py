@@ -49,11 +49,18 @@ def read_split(path: Path, names: Sequence[str]) -> Split:
     Cases of `names` that the file does not mention are on neither side. Raises `OptionError` when the file names a case
     that is not in `names`, names one twice, or leaves a side empty.
     """
+    content = _read_splits(path)
+    return _fold(path, content[0] if isinstance(content, list) and content else content, names)
+
+
+def _read_splits(path: Path) -> Any:
     try:
-        content = read_json(path)
+        return read_json(path)
     except KitsamError as error:
         raise OptionError(f"--splits: {error}") from error
-    fold = content[0] if isinstance(content, list) and content else content
+
+
+def _fold(path: Path, fold: Any, names: Sequence[str]) -> Split:
     train, val = _side(path, fold, "train"), _side(path, fold, "val")
     for side, members in (("train", train), ("val", val)):
         if not members:
@@ -65,7 +72,36 @@ def read_split(path: Path, names: Sequence[str]) -> Split:
     unknown = sorted({*train, *val} - {*names})
     if unknown:
         raise OptionError(f"--splits: {path}: {unknown[0]} is not in the data set{_and_more(unknown)}")
-    return Split(tuple(sorted(train)), tuple(sorted(val)), fold.get("seed"))
+    seed = fold.get("seed")
+    return Split(tuple(sorted(train)), tuple(sorted(val)), seed if type(seed) is int else None)
+
+
+def make_folds(names: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
+    """Deal the cases into the validation sides of `folds` splits, as evenly as they go.
+
+    The order of `names` does not matter. Raises `OptionError` for fewer cases than folds.
+    """
+    if len(names) < folds:
+        raise OptionError(f"--folds: {len(names)} cases cannot be dealt into {folds} folds")
+    order = np.random.default_rng(seed).permutation(sorted(names)).tolist()
+    return tuple(tuple(sorted(order[first::folds])) for first in range(folds))
+
+
+def read_folds(path: Path, names: Sequence[str], folds: int) -> tuple[tuple[str, ...], ...]:
+    """The validation cases of all folds of nnU-Net's `splits_final.json`.
+
+    Raises `OptionError` when the file is not such a list of `folds` folds, in which each of its cases validates once and
+    trains in all others.
+    """
+    content = _read_splits(path)
+    if not isinstance(content, list) or len(content) != folds:
+        raise OptionError(f"--folds: {path} does not hold {folds} folds")
+    splits = [_fold(path, fold, names) for fold in content]
+    everyone = sorted(name for split in splits for name in split.val)
+    for number, split in enumerate(splits):
+        if sorted([*split.train, *split.val]) != everyone:
+            raise OptionError(f"--splits: {path}: fold {number} does not hold the cases that validate in all folds")
+    return tuple(split.val for split in splits)
 
 
 def _side(path: Path, fold: Any, side: str) -> list[str]:

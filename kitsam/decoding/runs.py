@@ -1,23 +1,31 @@
 """A training run's folder, for those who use what it learned: the names of its files, and its best decoder.
 
-`config.yaml` and `shard_set.json` say what was trained on what; `decoder.safetensors` is the best decoder so far.
+`decoder.safetensors` is the best decoder so far; its header says all that must be known to use it: target, prompts, and
+the shard set with the scans that it was trained on and validated on. These are known by their content, so that a decoder is
+never asked about a scan that it was trained on, whatever the scan is called.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import yaml
 
 from kitsam.ct.labels import Target
 from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.config import PromptConfig
-from kitsam.sam.decoder import decoder_from
-from kitsam.shards.manifest import Signature, check_signature
+from kitsam.sam.decoder import BoxDecoder, decoder_from
+from kitsam.shards.manifest import Manifest, Signature, check_signature
+from kitsam.shards.reader import ShardSet
 from kitsam.system.errors import OptionError
-from kitsam.system.records import as_record, read_record
-from kitsam.system.tensors import read_tensors
+from kitsam.system.files import read_yaml
+from kitsam.system.records import as_record, decode_record
+from kitsam.system.seals import read_sealed
+from kitsam.system.tensors import read_tensors, write_tensors
 
 CONFIG, SHARD_SET, DECODER, METRICS = "config.yaml", "shard_set.json", "decoder.safetensors", "metrics.jsonl"
+HEADER = "kitsam"  # entry of the decoder's header
+
+Scans = dict[str, str]  # case -> SHA-256 of its scan, or its own name where the shard set does not know
 
 
 @dataclass(frozen=True)
@@ -26,44 +34,114 @@ class ShardSetRecord:
 
     signature: Signature
     grid: int  # cells a side of an embedding
+    fingerprint: str | None = None  # runs of an older version know neither set nor scans
+    fold: int | None = None
+    train: Scans = field(default_factory=dict)  # what the decoder has seen, its first weights included
+    val: Scans = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DecoderRecord:
+    """What a decoder's header says of it."""
+
+    target: Target
+    prompt: PromptConfig
+    shard_set: ShardSetRecord
 
 
 @dataclass(frozen=True)
 class TrainedDecoder(TargetDecoder):
     """The best decoder of a run, and what must be known to use it."""
 
-    signature: Signature
+    shard_set: ShardSetRecord
     path: Path
+
+    @property
+    def signature(self) -> Signature:
+        return self.shard_set.signature
 
 
 @dataclass(frozen=True)
 class _RunConfig:
-    """What must be known of a run's `config.yaml`."""
+    """What must be known of a run's `config.yaml`, where its decoder has no header."""
 
     target: Target
     prompt: PromptConfig
+
+
+def record_of(shards: ShardSet, start: TrainedDecoder | None = None) -> ShardSetRecord:
+    """What a run on `shards` keeps of them; `start`: the decoder that gives the first weights."""
+    manifest = shards.manifest
+    seen = start.shard_set.train if start else {}
+    train = {**seen, **manifest.scans(manifest.split.train)}
+    val = manifest.scans(manifest.split.val)
+    return ShardSetRecord(manifest.signature, manifest.grid, shards.fingerprint, shards.fold, train, val)
+
+
+def write_decoder(run: Path, decoder: BoxDecoder, record: DecoderRecord) -> None:
+    write_tensors(run / DECODER, decoder.state_dict(), {HEADER: json.dumps(asdict(record))})
 
 
 def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
     """Raises `OptionError` naming the option when `run` is no run of that target or has no decoder yet."""
     option = option or target
     if not (run / CONFIG).is_file() or not (run / SHARD_SET).is_file():
-        raise OptionError(f"--{option}: no run in {run}: no {CONFIG}")
-    config = as_record(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")), _RunConfig, run / CONFIG)
-    if config.target != target:
-        raise OptionError(f"--{option}: {run} is a run of the {config.target} decoder")
+        raise OptionError(f"--{option}: no run in {run}: no {CONFIG if not (run / CONFIG).is_file() else SHARD_SET}")
     path = run / DECODER
     if not path.is_file():
+        _check_target(as_record(read_yaml(run / CONFIG), _RunConfig, run / CONFIG).target, target, run, option)
         raise OptionError(f"--{option}: {run} has no {DECODER} yet: the run was never validated")
-    record = read_record(run / SHARD_SET, ShardSetRecord)
-    decoder = decoder_from(read_tensors(path), record.grid, str(path)).eval()
-    return TrainedDecoder(decoder, config.prompt, record.signature, path)
+    file = read_tensors(path)
+    if HEADER in file.metadata:
+        record = decode_record(file.metadata[HEADER].encode(), DecoderRecord, path)
+    else:
+        config = as_record(read_yaml(run / CONFIG), _RunConfig, run / CONFIG)
+        record = DecoderRecord(config.target, config.prompt, read_sealed(run / SHARD_SET, ShardSetRecord))
+    _check_target(record.target, target, run, option)
+    decoder = decoder_from(file.tensors, record.shard_set.grid, str(path)).eval()
+    return TrainedDecoder(decoder, record.prompt, record.shard_set, path)
+
+
+def _check_target(actual: Target, expected: Target, run: Path, option: str) -> None:
+    if actual != expected:
+        raise OptionError(f"--{option}: {run} is a run of the {actual} decoder")
 
 
 def load_runs(roi: Path, tumor: Path | None, cyst: Path | None) -> dict[Target, TrainedDecoder]:
-    """The runs by target. Raises `ShardError` when they were trained on embeddings of different encoders or windows."""
+    """The runs by target.
+
+    Raises `ShardError` when they were trained on embeddings of different encoders or windows, `OptionError` when they
+    were trained on different splits and are not folds of one.
+    """
     paths: dict[Target, Path | None] = {"roi": roi, "tumor": tumor, "cyst": cyst}
     runs = {target: load_run(path, target) for target, path in paths.items() if path}
-    for run in runs.values():
+    for target, run in runs.items():
         check_signature(runs["roi"].signature, run.signature, runs["roi"].path, run.path)
+        _check_same_split(runs["roi"].shard_set, run, paths["roi"], target)
     return runs
+
+
+def _check_same_split(roi: ShardSetRecord, run: TrainedDecoder, roi_path: Path, option: str) -> None:
+    other = run.shard_set
+    if None in (roi.fingerprint, other.fingerprint) or roi.fingerprint == other.fingerprint:
+        return
+    strangers = {*roi.val.items()} ^ {*other.val.items()} or {*roi.train.items()} ^ {*other.train.items()}
+    if strangers:
+        name = min(strangers)[0]
+        raise OptionError(
+            f"--{option}: {run.path.parent} was trained on another split than {roi_path}: {name} is not alike"
+        )
+
+
+def check_leak(run: TrainedDecoder, manifest: Manifest, option: str, shards: str | Path) -> None:
+    """Raises `OptionError` naming a validation case of `shards` that the decoder was trained on."""
+    train = run.shard_set.train
+    leaks = [name for name, scan in manifest.scans(manifest.split.val).items() if _has_seen(train, name, scan)]
+    if leaks:
+        raise OptionError(f"--{option}: {run.path.parent} was trained on {leaks[0]}, which validates in {shards}")
+
+
+def _has_seen(train: Mapping[str, str], name: str, scan: str) -> bool:
+    # A set of format 1 knows scans by name only.
+    by_name = name in train and name in (scan, train[name])
+    return by_name or scan in train.values()

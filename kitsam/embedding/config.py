@@ -22,6 +22,9 @@ class EmbedConfig(Options):
     views: ViewsConfig = field(default_factory=ViewsConfig)
     splits: Path | None = None
     """splits.json, or nnU-Net's splits_final.json (its first fold); made from `val_fraction` and `seed` if not given"""
+    folds: int | None = number(None, least=2)
+    """make a set for so many folds, for `train --fold` and `evaluate --fold`: all cases train and validate; dealt by
+    `seed`, or all folds of `splits`"""
     val_fraction: float = number(0.1, above=0)
     """share of the cases kept for validation"""
     background_ratio: float = amount(1.0)
@@ -32,6 +35,8 @@ class EmbedConfig(Options):
     """most samples in a training shard"""
     batch_size: int = count(4)
     """slices encoded at once"""
+    keep_ct: bool = False
+    """keep the CT slices themselves in the shards too, as 8-bit pictures (KEY.ct.png) in the encoder's first window"""
     storage: Storage = "float16"
     """of the embeddings; int8, with a scale per channel, takes half the disk"""
     precision: Precision = "auto"

@@ -2,7 +2,7 @@
 
 The labels of all cases are read once. Of a training case every slice with kidney is taken and a seeded share of
 the others; of a validation case every slice. `plan.json` keeps that beside the shards, so that a restart goes on
-with the same samples, and other settings in the same folder are refused.
+with the same samples, and other settings, another split or other labels in the same folder are refused.
 
 Training cases are dealt by seed into groups, validation cases stand alone: these are the units of work and of resume,
 the same whatever the number of processes. A group's samples are scattered over its shards, each of one stratum.
@@ -18,21 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from kitsam.ct.case import CaseFiles, find_cases, try_case
+from kitsam.ct.case import CaseFiles, check_files, find_cases, try_case
 from kitsam.ct.config import ViewsConfig
 from kitsam.ct.labels import CLASS_NAMES
-from kitsam.ct.split import Split, make_split, read_split
+from kitsam.ct.split import Split, make_folds, make_split, read_folds, read_split
 from kitsam.ct.strata import STRATA, stratum_of
 from kitsam.ct.views import draw_view, view_masks
 from kitsam.ct.volume import read_label
 from kitsam.embedding.config import EmbedConfig
+from kitsam.shards.units import PLAN
 from kitsam.system.console import progress, warn
 from kitsam.system.errors import CaseError, OptionError
-from kitsam.system.files import write_json
-from kitsam.system.records import read_record
+from kitsam.system.files import sha256_of
+from kitsam.system.seals import read_sealed, seal_of, write_sealed
 from kitsam.system.seeds import generator
 
-NAME = "plan.json"
 READING_THREADS = 4  # unpacking gzip releases the interpreter
 SLICES_AT_ONCE = 32  # labels turned into masks together
 
@@ -58,14 +58,21 @@ class SamplePlan(NamedTuple):
 
 @dataclass(frozen=True)
 class CasePlan:
+    """What is taken of a case."""
+
+    segmentation: str  # SHA-256 of the file with its labels
     voxels: tuple[int, int, int, int]  # per class, on disk
-    samples: tuple[SamplePlan, ...]
+    train: tuple[SamplePlan, ...] = ()
+    val: tuple[SamplePlan, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
+    """The content of `plan.json`, but for the names of the units' shards, which follow from it."""
+
     settings: dict[str, Any]  # all that decides the set's content
-    split: Split
+    split: Split  # of a set with folds: all cases on both sides
+    folds: tuple[tuple[str, ...], ...]  # validation cases of each; none: the set has one split
     cases: dict[str, CasePlan]
     skipped: dict[str, str]  # case -> why its labels cannot be used
 
@@ -91,25 +98,37 @@ def make_plan(config: EmbedConfig, settings: dict[str, Any]) -> Plan:
     """Read every case's labels, or the plan of an earlier start.
 
     Cases that were refused before are tried again, since their files may have been mended. Raises `OptionError` where
-    `config.out` was begun with other settings, or no case can be used.
+    `config.out` was begun with other settings, another split or other labels, or no case can be used.
     """
     files = find_cases(config.data)
-    earlier = read_plan(config.out) if (config.out / NAME).exists() else None
+    earlier = read_plan(config.out) if (config.out / PLAN).exists() else None
     if earlier:
         _check_settings(config.out, earlier.settings, settings)
-        plans, split = earlier.cases, earlier.split
-        _check_cases(config.out, split, files)
+        _check_split(config, earlier, tuple(files))
+        split, folds = earlier.split, earlier.folds
     else:
-        plans = {}
-        names = tuple(files)
-        split = (
-            read_split(config.splits, names) if config.splits else make_split(names, config.val_fraction, config.seed)
-        )
-    cases, skipped = _read_cases([files[name] for name in (*split.train, *split.val)], plans, set(split.train), config)
+        split, folds = _draw_split(config, tuple(files))
+    names = sorted({*split.train, *split.val})
+    _warn_of_others(config, names, files)
+    cases, skipped = _read_cases([files[name] for name in names], earlier.cases if earlier else {}, split, config)
     if not any(name in cases for name in split.train) or not any(name in cases for name in split.val):
         reasons = "; ".join(skipped.values())
         raise OptionError(f"--data: no usable case for training or none for validation in {config.data}: {reasons}")
-    return Plan(settings, split, cases, skipped)
+    return Plan(settings, split, folds, cases, skipped)
+
+
+def _draw_split(config: EmbedConfig, names: Sequence[str]) -> tuple[Split, tuple[tuple[str, ...], ...]]:
+    """The split, and the validation cases of each fold where folds are asked for."""
+    if config.folds is None:
+        if config.splits:
+            return read_split(config.splits, names), ()
+        return make_split(names, config.val_fraction, config.seed), ()
+    if config.splits:
+        folds = read_folds(config.splits, names, config.folds)
+    else:
+        folds = make_folds(names, config.folds, config.seed)
+    everyone = tuple(sorted(name for fold in folds for name in fold))
+    return Split(everyone, everyone, None if config.splits else config.seed), folds
 
 
 def _check_settings(out: Path, earlier: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -118,20 +137,43 @@ def _check_settings(out: Path, earlier: dict[str, Any], settings: dict[str, Any]
             raise OptionError(f"--out: {out} was begun with other settings: {part} {earlier.get(part)}, now {value}")
 
 
-def _check_cases(out: Path, split: Split, files: dict[str, CaseFiles]) -> None:
-    missing = [name for name in (*split.train, *split.val) if name not in files]
+def _check_split(config: EmbedConfig, earlier: Plan, names: Sequence[str]) -> None:
+    missing = sorted({*earlier.split.train, *earlier.split.val} - {*names})
     if missing:
-        raise OptionError(f"--data: {', '.join(missing)} of the shard set begun in {out} are no longer there")
+        raise OptionError(f"--data: {', '.join(missing)} of the shard set begun in {config.out} are no longer there")
+    if config.splits:
+        split, folds = _draw_split(config, names)
+        if (split.train, split.val, folds) != (earlier.split.train, earlier.split.val, earlier.folds):
+            raise OptionError(f"--splits: {config.out} was begun with another split than that of {config.splits}")
+
+
+def _warn_of_others(config: EmbedConfig, names: Sequence[str], files: dict[str, CaseFiles]) -> None:
+    others = sorted(files.keys() - {*names})
+    if others:
+        source = config.splits or f"the split that {config.out} was begun with"
+        warn(f"left out, on neither side of {source}: {', '.join(others)}")
 
 
 def _read_cases(
-    files: Sequence[CaseFiles], plans: dict[str, CasePlan], training: set[str], config: EmbedConfig
+    files: Sequence[CaseFiles], plans: dict[str, CasePlan], split: Split, config: EmbedConfig
 ) -> tuple[dict[str, CasePlan], dict[str, str]]:
-    """Plans of the usable cases, and why each other one is not; `plans`: those of an earlier start."""
+    """Plans of the usable cases, and why each other one is not; `plans`: those of an earlier start.
+
+    Raises `OptionError` where the labels of a case are not those of the earlier start.
+    """
     cases, skipped = {}, {}
+    train, val = {*split.train}, {*split.val}
 
     def plan(case: CaseFiles) -> CasePlan:
-        return plans.get(case.name) or _plan_case(case, case.name in training, config)
+        check_files(case)
+        segmentation = sha256_of(case.segmentation)
+        if case.name not in plans:
+            return _plan_case(case, segmentation, case.name in train, case.name in val, config)
+        if plans[case.name].segmentation != segmentation:
+            raise OptionError(
+                f"--data: {case.segmentation}: not the labels that {config.out} was begun with: choose another --out"
+            )
+        return plans[case.name]
 
     with ThreadPoolExecutor(READING_THREADS) as threads, progress("Reading labels", len(files), "cases") as tick:
         for case, result in zip(files, threads.map(partial(try_case, plan), files)):
@@ -144,18 +186,28 @@ def _read_cases(
     return cases, skipped
 
 
-def _plan_case(files: CaseFiles, training: bool, config: EmbedConfig) -> CasePlan:
-    if not files.imaging.is_file():
-        raise CaseError(f"{files.imaging}: no such file")
+def _plan_case(files: CaseFiles, segmentation: str, train: bool, val: bool, config: EmbedConfig) -> CasePlan:
     label = read_label(files.segmentation).voxels
     voxels = np.bincount(label.ravel(), minlength=len(CLASS_NAMES))
-    slices = _training_slices(label, files.name, config) if training else range(len(label))
-    views = config.views.count if training else 1
-    places = [(z, view) for z in slices for view in range(views)]
-    masks = masks_in_views(label, places, config.views, config.seed, files.name)
+    slices = _training_slices(label, files.name, config) if train else []
+    views = [(z, view) for z in slices for view in range(config.views.count)]
+    return CasePlan(
+        segmentation,
+        tuple(voxels.tolist()),
+        _plan_samples(label, views, files.name, config),
+        _plan_samples(label, [(z, 0) for z in range(len(label))], files.name, config) if val else (),
+    )
+
+
+def _plan_samples(
+    label: np.ndarray,  # (S, H, W) uint8
+    places: list[tuple[int, int]],  # slice and view
+    name: str,
+    config: EmbedConfig,
+) -> tuple[SamplePlan, ...]:
+    masks = masks_in_views(label, places, config.views, config.seed, name)
     pixels = (np.bincount(mask.ravel(), minlength=len(CLASS_NAMES)).tolist() for mask in masks)
-    samples = (SamplePlan(z, view, *counts) for (z, view), counts in zip(places, pixels))
-    return CasePlan(tuple(voxels.tolist()), tuple(samples))
+    return tuple(SamplePlan(z, view, *counts) for (z, view), counts in zip(places, pixels))
 
 
 def _training_slices(label: np.ndarray, name: str, config: EmbedConfig) -> list[int]:
@@ -181,18 +233,20 @@ def masks_in_views(
         yield from view_masks(labels, [draw_view(views, seed, name, z, view) for z, view in part]).numpy()
 
 
-def unit_contents(unit: Unit) -> dict[str, Any]:
-    """What a unit's sidecars keep, to tell whether they were written by the same plan."""
-    return {"cases": list(unit.cases), "samples": unit.samples}
+def unit_seal(unit: Unit, plan: Plan) -> str:
+    """SHA-256 of all that the plan says of a unit: settings, its cases' labels, its samples and their shards."""
+    labels = {name: plan.cases[name].segmentation for name in unit.cases}
+    return seal_of({"settings": plan.settings, "labels": labels, "shards": unit.shards})
 
 
-def write_plan(out: Path, plan: Plan) -> None:
-    write_json(out / NAME, asdict(plan))
+def write_plan(out: Path, plan: Plan, config: EmbedConfig) -> None:
+    units = {unit.name: list(unit.shards) for unit in units_of(plan, config)}
+    write_sealed(out / PLAN, {**asdict(plan), "units": units})
 
 
 def read_plan(out: Path) -> Plan:
-    """Raises `KitsamError` naming the file when it is damaged."""
-    return read_record(out / NAME, Plan)
+    """Raises `KitsamError` naming the file when it is damaged or of an older format."""
+    return read_sealed(out / PLAN, Plan)
 
 
 def units_of(plan: Plan, config: EmbedConfig) -> list[Unit]:
@@ -203,14 +257,14 @@ def units_of(plan: Plan, config: EmbedConfig) -> list[Unit]:
     units = [_group(number, members, plan, config) for number, members in enumerate(groups)]
     for name in plan.split.val:
         if name in plan.cases:
-            samples = tuple((name, sample) for sample in plan.cases[name].samples)
-            units.append(Unit(name, (name,), {f"val/{name}.tar": samples}))
+            samples = tuple((name, sample) for sample in plan.cases[name].val)
+            units.append(Unit(f"val-{name}", (name,), {f"val/{name}.tar": samples}))
     return units
 
 
 def _group(number: int, cases: Sequence[str], plan: Plan, config: EmbedConfig) -> Unit:
     usable = tuple(name for name in cases if name in plan.cases)
-    samples = [(name, sample) for name in usable for sample in plan.cases[name].samples]
+    samples = [(name, sample) for name in usable for sample in plan.cases[name].train]
     shards = {}
     for stratum in STRATA:
         members = [(name, sample) for name, sample in samples if sample.stratum == stratum]
@@ -220,4 +274,4 @@ def _group(number: int, cases: Sequence[str], plan: Plan, config: EmbedConfig) -
         for shard in range(count):
             samples_here = tuple(member for member, place in zip(members, places) if place == shard)
             shards[f"train/{stratum}-{number:04d}-{shard:02d}.tar"] = samples_here
-    return Unit(f"group {number:04d}", usable, shards)
+    return Unit(f"group-{number:04d}", usable, shards)

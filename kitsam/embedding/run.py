@@ -8,30 +8,35 @@ Cost: the encoder's time. Memory: three CT volumes and a few batches.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from kitsam.ct.case import CaseFiles, find_cases, read_case
 from kitsam.ct.config import InputConfig
 from kitsam.ct.split import write_split
+from kitsam.decoding.config import PromptConfig
 from kitsam.embedding.config import EmbedConfig
 from kitsam.embedding.dry_run import check_disk, print_forecast, sample_bytes
 from kitsam.embedding.merge import merge, print_manifest
-from kitsam.embedding.plan import Plan, Unit, count_samples, make_plan, read_plan, unit_contents, units_of, write_plan
+from kitsam.embedding.plan import READING_THREADS, Plan, Unit, count_samples, make_plan, unit_seal, units_of, write_plan
 from kitsam.embedding.work import embed_units
 from kitsam.sam.checkpoints import checkpoint_path, read_checkpoint
 from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.sam.encoding import SliceEncoder
-from kitsam.shards.index import index_path, read_index
-from kitsam.shards.manifest import INITIAL_DECODER, write_manifest
+from kitsam.shards.index import index_path
+from kitsam.shards.manifest import INITIAL_DECODER, NAME, write_manifest
+from kitsam.shards.units import read_unit, unit_path
 from kitsam.system.compiling import compile_where_it_pays, seconds_per_batch
 from kitsam.system.console import progress, say
-from kitsam.system.errors import CaseError, KitsamError
-from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16
+from kitsam.system.errors import CaseError, KitsamError, OptionError
+from kitsam.system.files import sha256_of
+from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16, use_cpu
 from kitsam.system.tensors import write_tensors
 
 
@@ -45,51 +50,67 @@ def run(config: EmbedConfig) -> int:
 
 def _embed(config: EmbedConfig, processes: PartialState) -> int:
     encoder, record = build_encoder(config.encoder)
-    settings = _settings(config, record)
-    with processes.main_process_first():
-        if processes.is_main_process:
-            write_plan(config.out, make_plan(config, settings))
-        plan = read_plan(config.out)
+    plan, missing_names = _decide(config, processes, record)
     files = find_cases(config.data)
     units = units_of(plan, config)
-    missing = [unit for unit in units if not is_finished(config.out, unit, files)]
-    if processes.is_main_process:
-        _prepare_folder(config, plan, missing, record)
-    processes.wait_for_everyone()
+    missing = [unit for unit in units if unit.name in missing_names]
     share = deal([unit.samples for unit in missing], processes.num_processes)[processes.process_index]
     encode = _slice_encoder(encoder, config, processes.device)
     batches = math.ceil(count_samples(missing) / config.batch_size / processes.num_processes)
     compile_where_it_pays(encoder, config.compile, processes.device, encode.blank_batch, batches)
     if len(missing) < len(units):
         say(f"{count_samples(units) - count_samples(missing)} of {count_samples(units)} samples are there already")
-    _embed_units([missing[index] for index in share], files, encode, config)
+    _embed_units([missing[index] for index in share], files, encode, config, plan)
     processes.wait_for_everyone()
-    skipped = dict(plan.skipped)
+    return _finish(config, processes, plan, units, record)
+
+
+def _decide(config: EmbedConfig, processes: PartialState, record: EncoderRecord) -> tuple[Plan, set[str]]:
+    """The plan, and the names of the units that are still to be embedded: the main process decides, and tells the others."""
+    decision: list[Any] = [None, None]
+    if processes.is_main_process:
+        plan = make_plan(config, _settings(config, record, processes.device))
+        write_plan(config.out, plan, config)
+        files = find_cases(config.data)
+        missing = [unit for unit in units_of(plan, config) if not is_finished(config.out, unit, plan, files)]
+        check_scans(config.out, plan, [unit for unit in units_of(plan, config) if unit not in missing], files)
+        _prepare_folder(config, plan, missing, record)
+        decision = [plan, {unit.name for unit in missing}]
+    broadcast_object_list(decision)
+    return decision[0], decision[1]
+
+
+def _finish(config: EmbedConfig, processes: PartialState, plan: Plan, units: list[Unit], record: EncoderRecord) -> int:
+    """Write the manifest. Returns the exit code, in all processes the main process's."""
+    code = [0]
     if processes.is_main_process:
         manifest = merge(config.out, plan, units, record)
         write_manifest(config.out, manifest)
-        skipped = manifest.skipped
         print_manifest(config.out, manifest)
-    processes.wait_for_everyone()
-    return 1 if skipped else 0
+        code = [1 if manifest.skipped else 0]
+    broadcast_object_list(code)
+    return code[0]
 
 
 def _slice_encoder(encoder: Encoder, config: EmbedConfig, device: torch.device) -> SliceEncoder:
     return SliceEncoder(encoder, config.input, use_bfloat16(config.precision, device), device, config.batch_size)
 
 
-def _settings(config: EmbedConfig, record: EncoderRecord) -> dict[str, Any]:
+def _settings(config: EmbedConfig, record: EncoderRecord, device: torch.device) -> dict[str, Any]:
     """All that decides the content of the shards."""
     return {
         "encoder": asdict(record),
         "input": input_settings(config.input),
         "views": asdict(config.views),
-        "splits": str(config.splits) if config.splits else None,
+        "folds": config.folds,
         "val_fraction": config.val_fraction,
         "background_ratio": config.background_ratio,
         "group_cases": config.group_cases,
         "shard_samples": config.shard_samples,
         "storage": config.storage,
+        "precision": "bf16" if use_bfloat16(config.precision, device) else "fp32",
+        "keep_ct": config.keep_ct,
+        "boxes": {"merge": PromptConfig.merge, "smallest": PromptConfig.smallest},
         "seed": config.seed,
     }
 
@@ -101,19 +122,27 @@ def input_settings(config: InputConfig) -> dict[str, Any]:
     return {"channels": config.channels, "window": list(config.window)}
 
 
-def is_finished(out: Path, unit: Unit, files: dict[str, CaseFiles]) -> bool:
+def is_finished(out: Path, unit: Unit, plan: Plan, files: dict[str, CaseFiles]) -> bool:
     """Whether the unit's shards are all there, by the same plan, and no case that was left out can be read now."""
-    for name in unit.shards:
-        if not index_path(out / name).exists():
-            continue
-        try:
-            record = read_index(out / name).unit
-        except KitsamError:
-            return False
-        complete = all((out / shard).exists() and index_path(out / shard).exists() for shard in record.shards)
-        mended = any(_readable(files[name]) for name in record.skipped if name in files)
-        return complete and record.planned == unit_contents(unit) and not mended
-    return False
+    try:
+        record = read_unit(out, unit.name)
+    except KitsamError:
+        return False
+    complete = all((out / shard).exists() and index_path(out / shard).exists() for shard in record.shards)
+    mended = any(_readable(files[name]) for name in record.skipped if name in files)
+    return complete and record.plan == unit_seal(unit, plan) and not mended
+
+
+def check_scans(out: Path, plan: Plan, units: list[Unit], files: dict[str, CaseFiles]) -> None:
+    """Raises `OptionError` naming a scan that is not the one that finished units were made from. Reads all of them."""
+    scans = [(files[name], scan) for unit in units for name, scan in read_unit(out, unit.name).scans.items()]
+    with ThreadPoolExecutor(READING_THREADS) as threads, progress("Checking scans", len(scans), "scans") as tick:
+        for (case, scan), current in zip(scans, threads.map(sha256_of, [case.imaging for case, _ in scans])):
+            tick(1, case.name)
+            if current != scan:
+                raise OptionError(
+                    f"--data: {case.imaging}: not the scan that {out} was made from: choose another --out"
+                )
 
 
 def _readable(files: CaseFiles) -> bool:
@@ -127,10 +156,14 @@ def _readable(files: CaseFiles) -> bool:
 def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record: EncoderRecord) -> None:
     """Check the disk, remove what a stopped start left of unfinished units, write what stands beside the shards."""
     check_disk(config.out, count_samples(missing) * sample_bytes(record, config.storage))
+    if missing:
+        # Unfinished from here on, whatever happens.
+        (config.out / NAME).unlink(missing_ok=True)
     for unit in missing:
         for name in unit.shards:
             index_path(config.out / name).unlink(missing_ok=True)
             (config.out / name).unlink(missing_ok=True)
+        unit_path(config.out, unit.name).unlink(missing_ok=True)
     for leftover in config.out.glob("*/.tmp-*"):
         leftover.unlink()
     write_split(config.out / "splits.json", plan.split)
@@ -140,9 +173,11 @@ def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record
         write_tensors(config.out / INITIAL_DECODER, weights)
 
 
-def _embed_units(units: list[Unit], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig) -> None:
+def _embed_units(
+    units: list[Unit], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, plan: Plan
+) -> None:
     with progress("Embedding", count_samples(units), "slices") as tick:
-        share = embed_units(units, files, encode, config, tick)
+        share = embed_units(units, files, encode, config, plan, tick)
     if units:
         say(f"The encoder worked {share:.1%} of the time")
 
@@ -150,7 +185,7 @@ def _embed_units(units: list[Unit], files: dict[str, CaseFiles], encode: SliceEn
 def _dry_run(config: EmbedConfig) -> int:
     """What would be embedded, how large it would be and how long it would take here."""
     record = EncoderRecord(config.encoder.name, "", config.encoder.input_size)
-    plan = make_plan(config, _settings(config, record))
+    plan = make_plan(config, _settings(config, record, torch.device("cpu" if use_cpu(config.device) else "cuda")))
     print_forecast(plan, config, record, _seconds_per_slice(config))
     return 1 if plan.skipped else 0
 

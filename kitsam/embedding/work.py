@@ -9,51 +9,74 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kitsam.ct.case import Case, CaseFiles, read_case, try_case
-from kitsam.ct.views import View, draw_view, transform_to_input
+from kitsam.ct.config import InputConfig
+from kitsam.ct.views import View, draw_view, resize_pixels, transform_to_input
+from kitsam.ct.window import to_channels
 from kitsam.embedding.config import EmbedConfig
-from kitsam.embedding.plan import SamplePlan, Unit, masks_in_views, unit_contents
+from kitsam.embedding.plan import Plan, SamplePlan, Unit, masks_in_views, unit_seal
 from kitsam.sam.encoding import SliceEncoder
-from kitsam.shards.index import UnitRecord, write_index
+from kitsam.shards.boxes import mask_boxes
+from kitsam.shards.index import write_index
 from kitsam.shards.sample import SampleRecord
+from kitsam.shards.units import UnitRecord, write_unit
 from kitsam.shards.writer import ShardWriter
 from kitsam.system.console import Tick, warn
 from kitsam.system.errors import CaseError
+from kitsam.system.files import sha256_of
 
 BATCHES_BEHIND = 4  # of embeddings that may wait to be written
 
 
 def embed_units(
-    units: list[Unit], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, tick: Tick
+    units: list[Unit], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, plan: Plan, tick: Tick
 ) -> float:
     """Write the shards of the units. Returns the share of the time that the encoder worked."""
     clock = _Clock(encode.device)
-    cases = _read_ahead([files[name] for unit in units for name in unit.cases])
+    cases = _read_ahead([files[name] for unit in units for name in unit.cases], plan)
     for unit in units:
-        with _UnitShards(unit, config) as shards:
+        with _UnitShards(unit, config, plan) as shards:
             for name in unit.cases:
-                case = next(cases)
-                if isinstance(case, CaseError):
-                    warn(f"{name} is left out: {case}")
-                    shards.skip(name, str(case))
+                scan = next(cases)
+                if isinstance(scan, CaseError):
+                    warn(f"{name} is left out: {scan}")
+                    shards.skipped[name] = str(scan)
                 else:
-                    _encode_case(case, encode, config, shards, clock)
+                    shards.scans[name] = scan.sha256
+                    _encode_case(scan.case, encode, config, shards, clock)
                 tick(len(shards.samples[name]), name)
     return clock.share()
 
 
-def _read_ahead(cases: list[CaseFiles]) -> Iterator[Case | CaseError]:
+@dataclass(frozen=True)
+class _Scan:
+    """A case, and the SHA-256 of the file of its scan."""
+
+    case: Case
+    sha256: str
+
+
+def _read_ahead(cases: list[CaseFiles], plan: Plan) -> Iterator[_Scan | CaseError]:
     """Yield each case while a thread reads the next one."""
+
+    def read(files: CaseFiles) -> _Scan:
+        case = read_case(files)
+        if sha256_of(files.segmentation) != plan.cases[files.name].segmentation:
+            raise CaseError(f"{files.segmentation}: has changed since the plan was made")
+        return _Scan(case, sha256_of(files.imaging))
+
     with ThreadPoolExecutor(1) as reader:
-        ahead: deque[Future[Case | CaseError]] = deque()
+        ahead: deque[Future[_Scan | CaseError]] = deque()
         for files in cases:
-            ahead.append(reader.submit(try_case, read_case, files))
+            ahead.append(reader.submit(try_case, read, files))
             if len(ahead) > 1:
                 yield ahead.popleft().result()
         if ahead:
@@ -75,13 +98,14 @@ def _encode_case(case: Case, encode: SliceEncoder, config: EmbedConfig, shards: 
 class _UnitShards(AbstractContextManager):
     """A unit's shards, written by a thread of their own."""
 
-    def __init__(self, unit: Unit, config: EmbedConfig) -> None:
-        self.unit, self.config = unit, config
+    def __init__(self, unit: Unit, config: EmbedConfig, plan: Plan) -> None:
+        self.unit, self.config, self.plan = unit, config, plan
         self.shard_of = {(case, sample): name for name, shard in unit.shards.items() for case, sample in shard}
         self.samples: dict[str, list[SamplePlan]] = {name: [] for name in unit.cases}
         for case, sample in sorted(self.shard_of, key=lambda member: member[1]):
             self.samples[case].append(sample)
-        self.skipped: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}  # case -> why
+        self.scans: dict[str, str] = {}  # case -> SHA-256 of its scan
         self.writers: dict[str, ShardWriter] = {}
         self.files = ExitStack()
         self.thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
@@ -89,9 +113,6 @@ class _UnitShards(AbstractContextManager):
 
     def __enter__(self) -> "_UnitShards":
         return self
-
-    def skip(self, case: str, reason: str) -> None:
-        self.skipped[case] = reason
 
     def add(self, case: Case, batch: list[SamplePlan], views: list[View], embeddings: Tensor, side: int) -> None:
         """`embeddings`: (B, 256, G, G) float16 on the encoder's device, perhaps not computed yet."""
@@ -103,7 +124,10 @@ class _UnitShards(AbstractContextManager):
         places = [(sample.slice, sample.view) for sample in batch]
         masks = masks_in_views(case.label, places, self.config.views, self.config.seed, case.name)
         for sample, view, embedding, mask in zip(batch, views, embeddings.cpu().numpy(), masks):
-            self._writer(self.shard_of[case.name, sample]).add(embedding, mask, _record(case, sample, view, side))
+            record = _record(case, sample, view, side)
+            boxes = mask_boxes(mask, record.pixel_of(mask), **self.plan.settings["boxes"])
+            ct = _picture(case, sample, view, mask.shape, self.config) if self.config.keep_ct else None
+            self._writer(self.shard_of[case.name, sample]).add(embedding, mask, record, boxes, ct)
 
     def _writer(self, shard: str) -> ShardWriter:
         if shard not in self.writers:
@@ -114,16 +138,26 @@ class _UnitShards(AbstractContextManager):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the shards their names, then write their sidecars; after an error leave no trace of them."""
+        """Give the shards their names, then write their sidecars and the unit's record; after an error leave no trace."""
         with self.files, self.thread:
             if error is not None:
                 self.thread.shutdown(cancel_futures=True)
                 raise error
             for future in self.waiting:
                 future.result()
-        record = UnitRecord(unit_contents(self.unit), self.skipped, tuple(sorted(self.writers)))
         for name, writer in self.writers.items():
-            write_index(self.config.out / name, writer.index(record))
+            write_index(self.config.out / name, writer.index())
+        seal = unit_seal(self.unit, self.plan)
+        record = UnitRecord(seal, self.scans, self.skipped, tuple(sorted(self.writers)))
+        write_unit(self.config.out, self.unit.name, record)
+
+
+def _picture(case: Case, sample: SamplePlan, view: View, size: tuple[int, int], config: EmbedConfig) -> np.ndarray:
+    """(h, w) uint8: the slice in its view and the encoder's first window, of the mask's `size`."""
+    hu = torch.from_numpy(case.image[sample.slice : sample.slice + 1])
+    window = config.input.windows[0] if config.input.channels == "windows" else config.input.window
+    pixels = resize_pixels(to_channels(hu, [0], InputConfig(window=window)), [view], max(size))
+    return pixels[0, 0].round().to(torch.uint8).numpy()
 
 
 def _record(case: Case, sample: SamplePlan, view: View, side: int) -> SampleRecord:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kitsam.inference.config import CascadeConfig
 from kitsam.shards.config import CacheConfig
-from kitsam.system.options import Device, Options, count
+from kitsam.system.options import Device, Options, count, number
 
 
 @dataclass
@@ -24,6 +24,8 @@ class EvaluateConfig(Options):
     """run of the tumor decoder; without it nothing is labelled tumor"""
     cyst: Path | None = None
     """run of the cyst decoder; without it nothing is labelled cyst"""
+    fold: int | None = number(None, least=0)
+    """which fold of a set that was embedded with `--folds`; the first is 0"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     workers: int = count(2)

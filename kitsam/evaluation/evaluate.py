@@ -10,7 +10,6 @@ import json
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from kitsam.ct.case import CaseFiles, find_cases
 from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
-from kitsam.decoding.runs import TrainedDecoder, load_runs
+from kitsam.decoding.runs import TrainedDecoder, check_leak, load_runs
 from kitsam.evaluation.case_results import (
     PREDICTIONS,
     CaseResult,
@@ -32,7 +31,7 @@ from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
 from kitsam.inference.cascade import Cascade, cascade_of, label_volume
-from kitsam.shards.manifest import ShardEntry, check_signature
+from kitsam.shards.manifest import Manifest, ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
 from kitsam.system.console import progress, say, warn
@@ -45,14 +44,13 @@ MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
 def run(config: EvaluateConfig) -> int:
     files = find_cases(config.data)
-    shards = ShardSet(config.shards, config.cache)
+    shards = ShardSet(config.shards, config.cache, fold=config.fold)
     runs = load_runs(config.roi, config.tumor, config.cyst)
-    for trained in runs.values():
+    for target, trained in runs.items():
         check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
-    cases = {Path(entry.name).stem: entry for entry in shards.manifest.val}
-    absent = [name for name in cases if name not in files]
-    if absent:
-        raise OptionError(f"--data: {config.data} lacks {', '.join(absent)} of the shard set's validation cases")
+        check_leak(trained, shards.manifest, target, config.shards)
+    cases = {entry.case: entry for entry in shards.manifest.val}
+    _check_labels(config, list(cases), files, shards.manifest)
     processes = start_processes(config.device)
     cascade = cascade_of(runs, config.cascade, processes.device)
     fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
@@ -65,8 +63,20 @@ def run(config: EvaluateConfig) -> int:
         share = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
         _evaluate([missing[index] for index in share], files, cases, shards, cascade, config, fingerprint)
         processes.wait_for_everyone()
-    failed = _finish(config, sorted(cases), runs) if processes.is_main_process else {}
+    failed = _finish(config, sorted(cases), runs, shards) if processes.is_main_process else {}
     return 1 if failed or shards.manifest.skipped else 0
+
+
+def _check_labels(config: EvaluateConfig, names: list[str], files: dict[str, CaseFiles], manifest: Manifest) -> None:
+    """Raises `OptionError` naming a validation case that the data lack, or whose labels are not the shard set's."""
+    absent = [name for name in names if name not in files]
+    if absent:
+        raise OptionError(f"--data: {config.data} lacks {', '.join(absent)} of the shard set's validation cases")
+    for name in names:
+        path = files[name].segmentation
+        known = manifest.cases.get(name)
+        if known and path.is_file() and sha256_of(path) != known.segmentation:
+            raise OptionError(f"--data: {path}: not the labels that {config.shards} was made from")
 
 
 def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:
@@ -113,11 +123,18 @@ def _label_case(entry: ShardEntry, truth: Volume, shards: ShardSet, cascade: Cas
     return label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
 
 
-def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder]) -> dict[str, str]:
+def _finish(
+    config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder], shards: ShardSet
+) -> dict[str, str]:
     """Write and print the results of all cases. Returns why some have none."""
     results = {name: read_result(config.out, name) for name in names}
     scores = {name: result.scores for name, result in results.items() if result.scores}
     failed = {name: result.skipped for name, result in results.items() if result.skipped}
+    manifest = shards.manifest
+    lost = {name: why for name, why in manifest.skipped.items() if name in manifest.split.val}
+    for name, why in lost.items():
+        warn(f"{name} was left out of the shard set: {why}")
+    failed.update(lost)
     if not scores:
         raise CaseError(f"{config.data}: no validation case could be evaluated: {'; '.join(failed.values())}")
     settings = {
@@ -127,6 +144,9 @@ def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, Trained
         "predictions": str((config.out / PREDICTIONS).absolute()),
         "runs": {target: str(trained.path.parent.absolute()) for target, trained in runs.items()},
         "cascade": asdict(config.cascade),
+        "fingerprint": shards.fingerprint,
+        "fold": shards.fold,
+        "split": {"train": list(manifest.split.train), "val": list(manifest.split.val)},
         **asdict(runs["roi"].signature),
     }
     write_metrics(config.out, scores, settings, failed)

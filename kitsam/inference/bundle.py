@@ -1,7 +1,7 @@
 """One safetensors file with all that `kitsam predict` needs.
 
 Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`; the header's `kitsam` entry is JSON: encoder, input settings, each
-decoder's prompts, and the cascade's settings.
+decoder's prompts and the shard set it was trained on, and the cascade's settings.
 """
 
 import json
@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from kitsam import __version__
 from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import Target
 from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.config import PromptConfig
-from kitsam.decoding.runs import load_runs
+from kitsam.decoding.runs import HEADER, ShardSetRecord, load_runs
 from kitsam.inference.config import BundleConfig, CascadeConfig
 from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
@@ -26,7 +24,7 @@ from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.records import as_record
-from kitsam.system.tensors import write_tensors
+from kitsam.system.tensors import read_tensors, write_tensors
 
 FORMAT_VERSION = 1
 
@@ -51,6 +49,7 @@ class _Header:
     input: dict[str, Any]
     prompts: dict[Target, PromptConfig]
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    shard_sets: dict[Target, ShardSetRecord] = field(default_factory=dict)  # what each decoder was trained on
 
 
 def run(config: BundleConfig) -> int:
@@ -62,8 +61,9 @@ def run(config: BundleConfig) -> int:
     for target, trained in runs.items():
         tensors.update({f"{target}.{name}": tensor for name, tensor in trained.decoder.state_dict().items()})
     prompts = {target: trained.prompt for target, trained in runs.items()}
-    header = _Header(FORMAT_VERSION, __version__, record, signature.input, prompts, config.cascade)
-    write_tensors(config.out, tensors, {"kitsam": json.dumps(asdict(header))})
+    shard_sets = {target: trained.shard_set for target, trained in runs.items()}
+    header = _Header(FORMAT_VERSION, __version__, record, signature.input, prompts, config.cascade, shard_sets)
+    write_tensors(config.out, tensors, {HEADER: json.dumps(asdict(header))})
     say(f"{' + '.join(['encoder', *runs])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
     return 0
 
@@ -84,17 +84,19 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
     """Raises `OptionError` when the file is missing, `KitsamError` when it is no bundle."""
     if not path.is_file():
         raise OptionError(f"{option}: no such file: {path}")
+    tensors, metadata = read_tensors(path)
     try:
-        with safe_open(path, "pt") as file:
-            content = json.loads((file.metadata() or {}).get("kitsam", "null"))
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise KitsamError(f"{path}: cannot be read as a bundle: {error}") from error
+        content = json.loads(metadata.get(HEADER, "null"))
+    except ValueError as error:
+        raise KitsamError(f"{path}: damaged: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         raise KitsamError(f"{path}: not a bundle of format {FORMAT_VERSION}")
     header = as_record(content, _Header, path)
     encoder = Encoder(header.encoder.name, header.encoder.input_size)
-    encoder.vit.load_state_dict(_part(tensors, "encoder"))
+    try:
+        encoder.vit.load_state_dict(_part(tensors, "encoder"))
+    except RuntimeError as error:
+        raise KitsamError(f"{path}: not the weights of {header.encoder.name}") from error
     decoders = {
         target: TargetDecoder(decoder_from(_part(tensors, target), header.encoder.grid, str(path)), prompt)
         for target, prompt in header.prompts.items()

@@ -23,27 +23,29 @@ from kitsam.system.files import sha256_of
 
 EMBEDDING_CHANNELS = 256
 
-SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-MEDSAM_MEAN, MEDSAM_STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+# Mean and standard deviation of the pixels, 0..255: those of segment-anything, and MedSAM's, which make 0..1 of them.
+NORMALIZATIONS = {
+    "sam": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The size of a ViT, and the mean and standard deviation of the pixels (0..255) it was trained on."""
+    """The size of a ViT, and how its input was normalized in training."""
 
     width: int  # channels of a cell
     depth: int  # layers
     heads: int
     global_layers: tuple[int, ...]  # the others attend in windows
-    mean: tuple[float, float, float] = SAM_MEAN
-    std: tuple[float, float, float] = SAM_STD
+    normalization: str = "sam"
 
 
 ARCHITECTURES = {
     "vit_b": Architecture(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": Architecture(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": Architecture(1280, 32, 16, (7, 15, 23, 31)),
-    "medsam": Architecture(768, 12, 12, (2, 5, 8, 11), MEDSAM_MEAN, MEDSAM_STD),
+    "medsam": Architecture(768, 12, 12, (2, 5, 8, 11), "unit"),
     "tiny": Architecture(192, 4, 3, (1, 3)),
 }
 
@@ -56,11 +58,13 @@ class EncoderRecord:
     weights_sha256: str  # of the checkpoint file, or of the random weights
     input_size: int  # pixels a side
     seed: int | None = None  # of random weights
+    grid: int = 0  # cells a side of an embedding
+    normalization: str = ""  # of the pixels, a name in NORMALIZATIONS
 
-    @property
-    def grid(self) -> int:
-        """Cells a side of an embedding."""
-        return self.input_size // PATCH
+    def __post_init__(self) -> None:
+        """Records of shard format 1 do not say what follows from their names."""
+        object.__setattr__(self, "grid", self.grid or self.input_size // PATCH)
+        object.__setattr__(self, "normalization", self.normalization or ARCHITECTURES[self.name].normalization)
 
 
 class Encoder(nn.Module):
@@ -85,8 +89,9 @@ class Encoder(nn.Module):
             window_size=14,
             out_chans=EMBEDDING_CHANNELS,
         )
-        self.register_buffer("mean", torch.tensor(architecture.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(architecture.std).view(3, 1, 1), persistent=False)
+        mean, std = NORMALIZATIONS[architecture.normalization]
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     def forward(self, pixels: Tensor) -> Tensor:

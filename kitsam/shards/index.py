@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kitsam.shards.boxes import Box
 from kitsam.system.errors import ShardError
 from kitsam.system.files import sha256_of, write_json
 from kitsam.system.records import read_record
-
-Box = tuple[int, int, int, int]  # x0 y0 x1 y1 in pixels of the mask
 
 
 @dataclass(frozen=True)

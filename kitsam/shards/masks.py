@@ -28,6 +28,13 @@ def encode_mask(mask: np.ndarray) -> bytes:
     return SIGNATURE + b"".join(_chunk(name, data) for name, data in parts.items())
 
 
+def encode_picture(pixels: np.ndarray) -> bytes:
+    """`pixels`: (h, w) uint8 of a slice, which row filters do help."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=6)
+    return file.getvalue()
+
+
 def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 

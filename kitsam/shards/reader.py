@@ -1,7 +1,7 @@
 """Read a shard set: training samples by address, validation cases slice by slice.
 
 Embeddings are read from the tars straight into the rows of one tensor, which can be reused from batch to batch; the
-indexes say where they lie. A sample costs one system call.
+indexes say where they lie, and hold a checksum that each sample is compared with. A sample costs one system call.
 """
 
 import os
@@ -24,7 +24,8 @@ from kitsam.shards.order import SampleAddress, SampleOrder, StratumShards, quota
 from kitsam.shards.sample import SampleRecord
 from kitsam.shards.source import open_source
 from kitsam.shards.storage import restore
-from kitsam.system.errors import ShardError
+from kitsam.system.checksums import crc32_of
+from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.records import decode_record
 
 INDEX_CACHE = 64  # indexes, some 100 kB each; a step draws from a window of a few shards of each stratum
@@ -48,16 +49,25 @@ class Samples:
 class ShardSet:
     """A finished shard set, in a folder or at an address."""
 
-    def __init__(self, shards: str | Path, cache: CacheConfig | None = None, option: str = "--shards") -> None:
-        """Raises as `read_manifest` does."""
+    def __init__(
+        self, shards: str | Path, cache: CacheConfig | None = None, option: str = "--shards", fold: int | None = None
+    ) -> None:
+        """`fold`: which split of a set with folds; its validation cases are left out of training.
+
+        Raises as `read_manifest` does, and `OptionError` where the set has no such fold or wants one.
+        """
         self.source = open_source(shards, cache or CacheConfig(), option)
-        self.manifest: Manifest = read_manifest(shards, option, self.source)
+        whole = read_manifest(shards, option, self.source)
+        _check_fold(whole, fold, shards)
+        self.manifest: Manifest = whole if fold is None else whole.of_fold(fold)
+        self.fingerprint, self.fold = whole.fingerprint, fold
         self.dtype = getattr(torch, self.manifest.embedding["dtype"])
         self.index = lru_cache(INDEX_CACHE)(self._read_index)
+        self._members: dict[int, list[int]] = {}  # shard -> its samples that train, where a fold leaves some out
 
     def _read_index(self, shard: ShardEntry) -> ShardIndex:
         path = self.source.index(shard.name, shard.sha256)
-        index = read_index(path)
+        index = read_index(path, shard.index_sha256)
         if index.sha256 != shard.sha256 or len(index.samples) != shard.samples:
             raise ShardError(f"{path}: the index of another tar than the manifest's")
         return index
@@ -66,15 +76,22 @@ class ShardSet:
         self, quotas: str | Mapping[str, float], batch_size: int, seed: int, strata: Sequence[str]
     ) -> SampleOrder:
         """The order of the training samples of `strata`, mixed in a batch by `quotas`."""
-        shards = {
-            stratum: StratumShards(
-                tuple(number for number, entry in enumerate(self.manifest.train) if entry.stratum == stratum),
-                tuple(entry.samples for entry in self.manifest.train if entry.stratum == stratum),
-            )
-            for stratum in strata
-        }
+        shards = {}
+        for stratum in strata:
+            numbers = tuple(number for number, entry in enumerate(self.manifest.train) if entry.stratum == stratum)
+            shards[stratum] = StratumShards(numbers, tuple(map(self._count_training, numbers)))
         weights = quota_weights(quotas, {stratum: sum(entry.samples) for stratum, entry in shards.items()})
         return SampleOrder(shards, weights, batch_size, seed)
+
+    def _count_training(self, number: int) -> int:
+        """Samples of a shard that train."""
+        shard = self.manifest.train[number]
+        if self.fold is None:
+            return shard.samples
+        held_back = {*self.manifest.split.val}
+        samples = self.index(shard).samples
+        self._members[number] = [place for place, sample in enumerate(samples) if sample.case not in held_back]
+        return len(self._members[number])
 
     def keys(self, addresses: Sequence[SampleAddress]) -> list[str]:
         """Keys of training samples."""
@@ -94,7 +111,8 @@ class ShardSet:
 
     def _training_sample(self, address: SampleAddress) -> tuple[ShardEntry, SampleEntry]:
         shard = self.manifest.train[address.shard]
-        return shard, self.index(shard).samples[address.sample]
+        place = address.sample if self.fold is None else self._members[address.shard][address.sample]
+        return shard, self.index(shard).samples[place]
 
     def validation_slices(self, shard: ShardEntry, first: int, count: int) -> Samples:
         """`count` slices of a validation case from slice `first` on, in order; fewer at its end."""
@@ -120,6 +138,15 @@ class ShardSet:
         return Samples(tuple(one.record for one in samples), stored, scales, tuple(one.mask for one in samples))
 
 
+def _check_fold(manifest: Manifest, fold: int | None, shards: str | Path) -> None:
+    count = len(manifest.folds)
+    if fold is None and count:
+        raise OptionError(f"--fold: {shards} has {count} folds: choose one, 0 to {count - 1}")
+    if fold is not None and not 0 <= fold < count:
+        folds = f"folds 0 to {count - 1}" if count else "no folds: it was embedded without --folds"
+        raise OptionError(f"--fold: {fold}, but {shards} has {folds}")
+
+
 @dataclass(frozen=True)
 class _Labels:
     """A sample without its embedding."""
@@ -133,7 +160,10 @@ def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str
     """Read the embedding into `row`, (256, G, G); the same call reads the members behind it in the tar."""
     begin = entry.embedding + row.nbytes
     tail = bytearray(sum(entry.mask) - begin)
-    _read_into(file, [memoryview(row).cast("B"), memoryview(tail)], entry.embedding, shard)
+    numbers = memoryview(row).cast("B")
+    _read_into(file, [numbers, memoryview(tail)], entry.embedding, shard)
+    if entry.crc32 is not None and crc32_of([numbers, tail]) != entry.crc32:
+        raise ShardError(f"{shard}: {entry.key}: damaged: its bytes do not fit the checksum in the index")
 
     def member(offset: int, size: int) -> bytes:
         return bytes(tail[offset - begin : offset - begin + size])

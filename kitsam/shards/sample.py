@@ -1,7 +1,7 @@
 """One slice in one view, as members of a plain tar that stock `webdataset` reads.
 
 `KEY.emb.npy` float16 or int8 (256, G, G) uncompressed, for int8 `KEY.scale.npy` float32 (256,), `KEY.json` the record,
-`KEY.mask.png` uint8 labels. KEY is `case_00000-0123-0`: case, slice, view. The npy header is 128 bytes, so that the
+`KEY.mask.png` uint8 labels, where asked for `KEY.ct.png` the slice in 8 bits. KEY is `case_00000-0123-0`: case, slice, view. The npy header is 128 bytes, so that the
 embedding's payload lies at a known offset and can be read straight into a batch. Nothing here is ever unpickled.
 """
 
@@ -15,7 +15,7 @@ from kitsam.shards.config import Storage
 from kitsam.shards.masks import encode_mask
 from kitsam.shards.storage import quantize
 
-EMBEDDING, SCALE, RECORD, MASK = "emb.npy", "scale.npy", "json", "mask.png"
+EMBEDDING, SCALE, RECORD, MASK, CT = "emb.npy", "scale.npy", "json", "mask.png", "ct.png"
 NPY_HEADER = 128  # bytes of an npy file before its numbers, for the shapes stored here
 
 
@@ -50,9 +50,10 @@ def sample_key(case: str, slice_index: int, view: int) -> str:
     return f"{case}-{slice_index:04d}-{view}"
 
 
-def member_suffixes(storage: Storage) -> tuple[str, ...]:
-    """Of a sample's members, in their order in the tar."""
-    return (EMBEDDING, SCALE, RECORD, MASK) if storage == "int8" else (EMBEDDING, RECORD, MASK)
+def member_suffixes(storage: Storage, ct: bool = False) -> tuple[str, ...]:
+    """Of a sample's members, in their order in the tar; `ct`: with the slice itself."""
+    scale, picture = (SCALE,) if storage == "int8" else (), (CT,) if ct else ()
+    return (EMBEDDING, *scale, RECORD, MASK, *picture)
 
 
 def encode_members(embedding: np.ndarray, mask: np.ndarray, record: SampleRecord, storage: Storage) -> dict[str, bytes]:

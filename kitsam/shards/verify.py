@@ -1,4 +1,4 @@
-"""`kitsam shards verify`: every byte and every count, against the manifest and the sidecars.
+"""`kitsam shards verify`: every byte and every count, against the manifest, the sidecars and the plan.
 
 A tar cut at a member's header reads as fewer samples without any error, so readability proves nothing: the checksum and
 the members' names decide. The cost is reading everything once; a few threads hash the tars.
@@ -11,11 +11,13 @@ from pathlib import Path
 
 from kitsam.shards.config import ShardsConfig, Storage
 from kitsam.shards.index import ShardIndex, read_index
-from kitsam.shards.manifest import ShardEntry, read_manifest
-from kitsam.shards.sample import NPY_HEADER, member_suffixes
+from kitsam.shards.manifest import INITIAL_DECODER, Manifest, ShardEntry, read_manifest
+from kitsam.shards.manifest import NAME as MANIFEST
+from kitsam.shards.sample import EMBEDDING, MASK, NPY_HEADER, RECORD, member_suffixes
+from kitsam.shards.units import read_plan_units, read_unit
 from kitsam.system.console import progress, say
 from kitsam.system.download import is_address
-from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.errors import KitsamError, OptionError, ShardError
 from kitsam.system.files import sha256_of
 
 THREADS = 4  # hashing releases the interpreter
@@ -34,6 +36,7 @@ def run(config: ShardsConfig) -> int:
             if fault:
                 faults.append(fault)
             tick(1, entry.name)
+    faults += find_gaps(folder, manifest)
     names = {entry.name for entry in entries}
     faults += [f"{path}: not in the manifest" for path in sorted(folder.glob("*/*.tar")) if _name(path) not in names]
     for fault in faults:
@@ -47,13 +50,39 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def find_gaps(folder: Path, manifest: Manifest) -> list[str]:
+    """What the plan says that the set should hold, and it does not, a line each. Format 1 keeps no such record."""
+    if manifest.format == 1:
+        return []
+    faults = []
+    names = {entry.name for entry in (*manifest.train, *manifest.val)}
+    for unit, shards in read_plan_units(folder).units.items():
+        try:
+            record = read_unit(folder, unit)
+        except ShardError as error:
+            faults.append(str(error))
+            continue
+        reasons = {*record.skipped.items()} - {*manifest.skipped.items()}
+        lost = [name for name in shards if name not in names and not record.skipped]
+        faults += [
+            f"{folder / name}: in the plan, but not in the manifest" for name in sorted({*lost, *record.shards} - names)
+        ]
+        faults += [
+            f"{folder / MANIFEST}: does not say that {case} was left out: {why}" for case, why in sorted(reasons)
+        ]
+    decoder = folder / INITIAL_DECODER
+    if manifest.initial_decoder and (not decoder.is_file() or sha256_of(decoder) != manifest.initial_decoder):
+        faults.append(f"{decoder}: missing, or its bytes have changed")
+    return faults
+
+
 def find_fault(folder: Path, entry: ShardEntry, storage: Storage) -> str | None:
     """What is wrong with a shard, in a line that names it; None when nothing is."""
     path = folder / entry.name
     try:
         if not path.is_file():
             return f"{path}: missing"
-        index = read_index(path)
+        index = read_index(path, entry.index_sha256)
         size = path.stat().st_size
         if size != entry.bytes:
             return f"{path}: {size} bytes, expected {entry.bytes}"
@@ -61,7 +90,11 @@ def find_fault(folder: Path, entry: ShardEntry, storage: Storage) -> str | None:
             return f"{path}: its bytes have changed (SHA-256 differs)"
         if index.sha256 != entry.sha256 or len(index.samples) != entry.samples:
             return f"{path}: its index belongs to another tar"
-        expected = [f"{sample.key}.{suffix}" for sample in index.samples for suffix in member_suffixes(storage)]
+        expected = [
+            f"{sample.key}.{suffix}"
+            for sample in index.samples
+            for suffix in member_suffixes(storage, sample.ct is not None)
+        ]
         with tarfile.open(path) as tar:
             members = tar.getmembers()
         if [member.name for member in members] != expected:
@@ -75,9 +108,9 @@ def find_fault(folder: Path, entry: ShardEntry, storage: Storage) -> str | None:
 
 def _find_stray(index: ShardIndex, members: list[tarfile.TarInfo]) -> str | None:
     """Key of the first sample whose offsets in the index are not those in the tar; None when all are right."""
-    per_sample = len(members) // max(len(index.samples), 1)
-    for number, sample in enumerate(index.samples):
-        embedding, *_, record, mask = members[number * per_sample : (number + 1) * per_sample]
+    by_name = {member.name: member for member in members}
+    for sample in index.samples:
+        embedding, record, mask = (by_name[f"{sample.key}.{suffix}"] for suffix in (EMBEDDING, RECORD, MASK))
         places = embedding.offset_data + NPY_HEADER, (record.offset_data, record.size), (mask.offset_data, mask.size)
         if places != (sample.embedding, sample.record, sample.mask):
             return sample.key

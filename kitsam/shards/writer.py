@@ -14,9 +14,12 @@ from typing import final
 
 import numpy as np
 
+from kitsam.shards.boxes import NO_BOXES, MaskBoxes
 from kitsam.shards.config import Storage
-from kitsam.shards.index import SampleEntry, ShardIndex, UnitRecord
-from kitsam.shards.sample import EMBEDDING, MASK, RECORD, SCALE, SampleRecord, encode_members, payload_offset
+from kitsam.shards.index import SampleEntry, ShardIndex
+from kitsam.shards.masks import encode_picture
+from kitsam.shards.sample import CT, EMBEDDING, MASK, RECORD, SCALE, SampleRecord, encode_members, payload_offset
+from kitsam.system.checksums import crc32_of
 from kitsam.system.errors import ShardError
 from kitsam.system.files import complete_or_absent
 
@@ -38,30 +41,50 @@ class ShardWriter(AbstractContextManager):
             self._resources = stack.pop_all()
         return self
 
-    def add(self, embedding: np.ndarray, mask: np.ndarray, record: SampleRecord) -> None:
-        """`embedding`: (256, G, G) float16; `mask`: (h, w) uint8."""
+    def add(
+        self,
+        embedding: np.ndarray,  # (256, G, G) float16
+        mask: np.ndarray,  # (h, w) uint8 labels
+        record: SampleRecord,
+        boxes: MaskBoxes = NO_BOXES,
+        ct: np.ndarray | None = None,  # (h, w) uint8, the slice itself
+    ) -> None:
         members = encode_members(embedding, mask, record, self.storage)
-        places = {suffix: self._add_member(f"{record.key}.{suffix}", data) for suffix, data in members.items()}
+        start = payload_offset(members[EMBEDDING])
+        places, pieces = {}, []
+        for suffix, data in members.items():
+            places[suffix], parts = self._add_member(f"{record.key}.{suffix}", data)
+            pieces += parts
+        # What the reader reads with one call: from the embedding's numbers to the end of the mask.
+        checksum = crc32_of([memoryview(members[EMBEDDING])[start:], *pieces[2:-1]])
+        png = None if ct is None else encode_picture(ct)
         entry = SampleEntry(
             record.key,
             record.case,
             record.slice,
             record.view,
             record.pixels,
-            embedding=places[EMBEDDING] + payload_offset(members[EMBEDDING]),
+            embedding=places[EMBEDDING] + start,
             scale=places[SCALE] + payload_offset(members[SCALE]) if SCALE in members else None,
             record=(places[RECORD], len(members[RECORD])),
             mask=(places[MASK], len(members[MASK])),
+            crc32=checksum,
+            ct=None if png is None else (self._add_member(f"{record.key}.{CT}", png)[0], len(png)),
+            kidneys=boxes.kidneys,
+            tumors=boxes.tumors,
+            cysts=boxes.cysts,
         )
         self._samples.append(entry)
 
-    def _add_member(self, name: str, data: bytes) -> int:
+    def _add_member(self, name: str, data: bytes) -> tuple[int, list[bytes]]:
+        """Offset of the data, and the pieces that were written: header, data, padding."""
         info = tarfile.TarInfo(name)  # time 0, mode 0644, owner 0: nothing that changes from run to run
         info.size = len(data)
-        self._write(info.tobuf(tarfile.USTAR_FORMAT))
-        offset = self._size
-        self._write(data + bytes(-len(data) % tarfile.BLOCKSIZE))
-        return offset
+        pieces = [info.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+        offset = self._size + len(pieces[0])
+        for piece in pieces:
+            self._write(piece)
+        return offset, pieces
 
     def _write(self, data: bytes) -> None:
         # Several shards are open at once: the error must name its own.
@@ -79,6 +102,6 @@ class ShardWriter(AbstractContextManager):
             self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._resources.__exit__(kind, error, traceback)
 
-    def index(self, unit: UnitRecord) -> ShardIndex:
+    def index(self) -> ShardIndex:
         """The content of the sidecar, after the context has ended."""
-        return ShardIndex(self._digest.hexdigest(), self._size, unit, tuple(self._samples))
+        return ShardIndex(self._digest.hexdigest(), self._size, tuple(self._samples))

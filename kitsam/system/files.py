@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kitsam.system.errors import KitsamError
 
 
@@ -54,6 +56,16 @@ def read_json(path: Path, error: type[KitsamError] = KitsamError) -> Any:
         raise error(f"{path}: cannot be read: {reason.strerror}") from reason
     except (ValueError, RecursionError) as reason:
         raise error(f"{path}: cannot be read as JSON: {reason}") from reason
+
+
+def read_yaml(path: Path, error: type[KitsamError] = KitsamError) -> Any:
+    """Raises `error` naming the file when it is missing or is not YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as reason:
+        raise error(f"{path}: cannot be read: {reason.strerror}") from reason
+    except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as reason:
+        raise error(f"{path}: cannot be read as YAML: {' '.join(str(reason).split())}") from reason
 
 
 def sha256_of(path: Path) -> str:

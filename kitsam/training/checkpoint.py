@@ -8,24 +8,23 @@ temporary name and renamed by the main process when all processes are done.
 import errno
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from kitsam.decoding.runs import CONFIG, DECODER, SHARD_SET, ShardSetRecord
-from kitsam.sam.decoder import BoxDecoder
-from kitsam.shards.manifest import Manifest
+from kitsam.decoding.runs import CONFIG, SHARD_SET, ShardSetRecord
+from kitsam.shards.manifest import check_signature
 from kitsam.system.errors import KitsamError, OptionError
-from kitsam.system.files import write_json, write_text
+from kitsam.system.files import read_yaml, sha256_of, write_json, write_text
 from kitsam.system.options import as_plain, fixed_options
 from kitsam.system.records import read_record
-from kitsam.system.tensors import write_tensors
+from kitsam.system.seals import SEAL, read_sealed, write_sealed
 from kitsam.training.config import TrainConfig
 
-CHECKPOINTS, STATE = "checkpoints", "state.json"
+CHECKPOINTS, STATE, DIGESTS = "checkpoints", "state.json", "digests.json"
 SMALLEST_FREE = 1 << 20  # bytes; a disk with less is full
 
 
@@ -38,26 +37,38 @@ class Progress:
     best_dice: float = -1.0
     stale: int = 0  # validations since the best one
     finished: bool = False
+    digests: bool = False  # whether the checkpoint has digests of its files
 
 
-def open_run(config: TrainConfig, manifest: Manifest) -> None:
-    """Make the run's folder, or check that the run in it is the same one.
+def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> None:
+    """Make the run's folder, or check that the run in it is the same one, on the same shard set.
 
     Raises `OptionError` naming the first option in which they differ.
     """
     options = as_plain(config)
     path = config.out / CONFIG
     if path.exists():
-        earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
+        earlier = read_yaml(path)
+        if not isinstance(earlier, dict):
+            raise KitsamError(f"{path}: damaged: holds no options")
         for name in fixed_options(config):
             if earlier.get(name) != options[name]:
                 there = f"{config.out} holds a run with {earlier.get(name)}"
                 raise OptionError(f"--{name}: {there}, not {options[name]}: choose another --out")
-        if read_record(config.out / SHARD_SET, ShardSetRecord).signature != manifest.signature:
-            raise OptionError(f"--shards: {config.out} holds a run on a shard set of another encoder or input")
+        _check_shard_set(config, read_sealed(config.out / SHARD_SET, ShardSetRecord), shard_set)
     else:
-        write_json(config.out / SHARD_SET, asdict(ShardSetRecord(manifest.signature, manifest.grid)))
+        write_sealed(config.out / SHARD_SET, asdict(shard_set))
     write_text(path, yaml.safe_dump(options, sort_keys=False))
+
+
+def _check_shard_set(config: TrainConfig, earlier: ShardSetRecord, shard_set: ShardSetRecord) -> None:
+    if earlier.fingerprint is None:
+        check_signature(earlier.signature, shard_set.signature, config.out, config.shards)
+    elif earlier.fingerprint != shard_set.fingerprint:
+        raise OptionError(
+            f"--shards: {config.out} holds a run on another shard set: other scans, labels, split or settings "
+            f"(fingerprint {earlier.fingerprint[:12]}..., now {shard_set.fingerprint[:12]}...): choose another --out"
+        )
 
 
 def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, keep: int) -> None:
@@ -71,7 +82,7 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
     try:
         accelerator.save_state(str(temporary))
         if accelerator.is_main_process:
-            write_json(temporary / STATE, asdict(progress))
+            write_json(temporary / STATE, asdict(replace(progress, digests=True)))
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch.save says of a write that failed only at which position of its archive that was.
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
@@ -81,11 +92,30 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
         raise KitsamError(f"{folder}: cannot be written: {os.strerror(errno.ENOSPC) if full else error}") from error
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        write_sealed(temporary / DIGESTS, _digests(temporary))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         for old in checkpoints(out)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint."""
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != DIGESTS}
+
+
+def _check_digests(folder: Path) -> None:
+    """Raises `KitsamError` naming a file of a checkpoint that is missing or damaged."""
+    if not (folder / DIGESTS).exists() and not read_record(folder / STATE, Progress).digests:
+        return  # an older version's
+    content = read_sealed(folder / DIGESTS, dict[str, str])
+    actual = _digests(folder)
+    for name, digest in content.items():
+        if name != SEAL and actual.get(name) != digest:
+            raise KitsamError(
+                f"{folder / name}: missing or damaged: remove {folder} to go on from the checkpoint before it"
+            )
 
 
 def checkpoints(out: Path) -> list[Path]:
@@ -98,9 +128,6 @@ def load_last_checkpoint(accelerator: Accelerator, out: Path) -> Progress:
     folders = checkpoints(out)
     if not folders:
         return Progress()
+    _check_digests(folders[-1])
     accelerator.load_state(str(folders[-1]))
     return read_record(folders[-1] / STATE, Progress)
-
-
-def save_decoder(out: Path, decoder: BoxDecoder) -> None:
-    write_tensors(out / DECODER, decoder.state_dict())

@@ -77,6 +77,8 @@ class TrainConfig(Options):
     pipe:...)"""
     out: Path = may_change()
     """folder of the run"""
+    fold: int | None = number(None, least=0)
+    """which fold of a set that was embedded with `--folds`; the first is 0"""
     steps: int = count(5000)
     """optimizer steps"""
     batch_size: int = count(64)

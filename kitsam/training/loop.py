@@ -19,11 +19,11 @@ from accelerate import Accelerator
 
 from kitsam.ct.strata import negative_ratio
 from kitsam.decoding.ask import TargetDecoder
-from kitsam.decoding.runs import DECODER
+from kitsam.decoding.runs import DECODER, write_decoder
 from kitsam.system.compiling import compile_where_it_pays
 from kitsam.system.console import progress, say
 from kitsam.system.processes import START_LIMIT, collective_timeout, report_lost_peer, set_collective_timeout
-from kitsam.training.checkpoint import Progress, load_last_checkpoint, open_run, save_checkpoint, save_decoder
+from kitsam.training.checkpoint import Progress, load_last_checkpoint, open_run, save_checkpoint
 from kitsam.training.config import TrainConfig
 from kitsam.training.log import Log, start_log
 from kitsam.training.pictures import validation_pictures
@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> bool:
     training = set_up(config)
     accelerator = training.accelerator
     if accelerator.is_main_process:
-        open_run(config, training.shards.manifest)
+        open_run(config, training.record.shard_set)
     accelerator.wait_for_everyone()
     state = load_last_checkpoint(accelerator, config.out)
     if state.finished:
@@ -158,7 +158,7 @@ def _validate(training: Training, state: Progress, log: Log) -> None:
     if score > state.best_dice:
         state.best_dice, state.best_step, state.stale = score, state.step, 0
         if accelerator.is_main_process:
-            save_decoder(config.out, training.decoder)
+            write_decoder(config.out, training.decoder, training.record)
     else:
         state.stale += 1
     if accelerator.is_main_process:

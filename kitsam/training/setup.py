@@ -15,13 +15,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from kitsam.ct.strata import strata_for
-from kitsam.decoding.runs import load_run
+from kitsam.decoding.runs import DecoderRecord, TrainedDecoder, check_leak, load_run, record_of
 from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
 from kitsam.shards.batches import batches
 from kitsam.shards.manifest import INITIAL_DECODER, check_signature
 from kitsam.shards.order import SampleOrder
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.system.errors import OptionError
+from kitsam.system.errors import OptionError, ShardError
+from kitsam.system.files import sha256_of
 from kitsam.system.processes import START_LIMIT, end_with_launcher, use_bfloat16, use_cpu
 from kitsam.system.seeds import derive
 from kitsam.system.tensors import read_tensors
@@ -43,6 +44,7 @@ class Training:
     shards: ShardSet
     order: SampleOrder
     decoder: BoxDecoder
+    record: DecoderRecord  # what is kept with the decoder
     model: nn.Module  # the decoder as the processes train it
     optimizer: Optimizer
 
@@ -71,11 +73,13 @@ class Training:
 def set_up(config: TrainConfig) -> Training:
     """Raises `OptionError` for options that do not fit the processes or the shard set."""
     accelerator = _make_accelerator(config)
-    shards = ShardSet(config.shards, config.cache)
+    shards = ShardSet(config.shards, config.cache, fold=config.fold)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
-    decoder = _initial_decoder(config, shards)
+    start = _start(config, shards)
+    decoder = start.decoder if start else _initial_decoder(config, shards)
+    record = DecoderRecord(config.target, config.prompt, record_of(shards, start))
     model, optimizer = _prepare(accelerator, decoder, config)
-    return Training(config, accelerator, shards, order, decoder, model, optimizer)
+    return Training(config, accelerator, shards, order, decoder, record, model, optimizer)
 
 
 def _make_accelerator(config: TrainConfig) -> Accelerator:
@@ -95,18 +99,27 @@ def _make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def _start(config: TrainConfig, shards: ShardSet) -> TrainedDecoder | None:
+    """The ROI decoder to start from, if there is to be one, and if it fits the shard set."""
+    if config.start_from is None:
+        return None
+    start = load_run(config.start_from, "roi", "start_from")
+    check_signature(start.signature, shards.manifest.signature, start.path, config.shards)
+    check_leak(start, shards.manifest, "start_from", config.shards)
+    return start
+
+
 def _initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
-    """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one, or the ROI decoder."""
-    if config.start_from:
-        start = load_run(config.start_from, "roi", "start_from")
-        check_signature(start.signature, shards.manifest.signature, start.path, config.shards)
-        return start.decoder
+    """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one."""
+    expected = shards.manifest.initial_decoder
     path = None if config.init == "random" else shards.source.small_file(INITIAL_DECODER)
     if config.init == "checkpoint" and path is None:
         raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
+    if config.init != "random" and expected and (path is None or sha256_of(path) != expected):
+        raise ShardError(f"{config.shards}: {INITIAL_DECODER} is missing, or its bytes have changed")
     if path is None:
         return random_decoder(shards.manifest.grid, derive(config.seed, "decoder", config.target))
-    return decoder_from(read_tensors(path), shards.manifest.grid, str(path))
+    return decoder_from(read_tensors(path).tensors, shards.manifest.grid, str(path))
 
 
 def _prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> tuple[nn.Module, Optimizer]:

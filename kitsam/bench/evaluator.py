@@ -166,11 +166,16 @@ def _compare(work: Path, kind: str, workers: int) -> Figures:
 # A small process between this one and the measured command: Linux counts the memory that a process held before it
 # started a program as that program's.
 LAUNCHER = """
-import resource, subprocess, sys, time
+import subprocess, sys, time
 start = time.perf_counter()
 command = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
-seconds, usage = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-print(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+seconds = time.perf_counter() - start
+try:
+    import resource
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+except ImportError:
+    print(seconds, 0, 0)
 sys.exit(command.returncode)
 """
 
@@ -179,8 +184,8 @@ class Run(NamedTuple):
     """The cost of one command."""
 
     seconds: float
-    processor_seconds: float  # of all processes
-    peak_bytes: int  # of the largest process
+    processor_seconds: float  # of all processes; 0 on Windows, which does not tell
+    peak_bytes: int  # of the largest process; 0 on Windows
 
 
 def _run(arguments: list[str]) -> Run:

@@ -1,13 +1,13 @@
 """What every benchmark needs: a process of its own, its time and memory, and a file for the figures.
 
 Each way of doing a thing is measured in a new Python process, so that nothing measured before it leaves traces. Memory
-is the peak above what the process held at the start. Linux only: memory is read from /proc.
+is the peak above what the process held at the start: on Linux that of the work alone, on Windows that of the whole
+process; macOS tells what it holds at the end.
 """
 
 import multiprocessing
-import os
 import platform
-import resource
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import psutil
 import torch
 
 from kitsam import __version__
@@ -22,6 +23,11 @@ from kitsam.system.console import say
 from kitsam.system.files import write_json
 from kitsam.system.options import Device
 from kitsam.system.processes import use_bfloat16, use_cpu, wait_for_device
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 MIB = 2**20
 
@@ -41,19 +47,20 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Measureme
 
 
 def _measure(function: Callable[..., Any], arguments: tuple) -> Measurement:
-    before = _resident_memory()
+    before = psutil.Process().memory_info().rss
     start = time.perf_counter()
     value = function(*arguments)
     seconds = time.perf_counter() - start
     # Not ru_maxrss of this process, which starts at the peak of the process that started it.
     own = peak_memory(torch.device("cpu")) - before
-    return Measurement(value, seconds, own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+    return Measurement(value, seconds, own + _peak_memory_of_children())
 
 
-def _resident_memory() -> int:
-    """Bytes of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _peak_memory_of_children() -> int:
+    """Most bytes of any process that this one started and that has ended; 0 on Windows, which does not tell."""
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def machine() -> dict[str, str]:
@@ -141,18 +148,24 @@ def time_calls(call: Callable[[], Any], repeats: int, device: torch.device) -> T
     return Timing(value, first_seconds, (time.perf_counter() - start) / repeats)
 
 
+# Linux alone has them.
+_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start to measure the peak anew: of the GPU, or of this process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    else:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-            file.write("5")
+    elif _CLEAR_REFS.exists():
+        _CLEAR_REFS.write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> int:
     """Most bytes since `reset_peak_memory`: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    with open("/proc/self/status", encoding="ascii") as file:
+    if not _STATUS.exists():
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss)
+    with open(_STATUS, encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))

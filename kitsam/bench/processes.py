@@ -25,6 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from kitsam.bench.config import BenchProcessesConfig
 from kitsam.bench.measure import write_figures
 from kitsam.bench.shards import make_set
+from kitsam.evaluation.workers import processor_cores
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.processes import use_cpu, wait_for_device
@@ -111,7 +112,7 @@ def _run_processes(count: int, folder: Path, config: BenchProcessesConfig) -> di
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    threads = max(1, len(os.sched_getaffinity(0)) // count)
+    threads = max(1, processor_cores() // count)
     try:
         times = elastic_launch(launch, measure)(training, threads).values()
     except ChildFailedError as error:

@@ -7,6 +7,7 @@ table shows the cost of opening sets of more and more shards.
 """
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -229,7 +230,10 @@ def stock_loader(folder: Path, batch_size: int, workers: int, resampled: bool) -
     pipeline = pipeline.decode(_decode_member).to_tuple("__key__", "emb.npy", "mask.png", "json").batched(batch_size)
     # Its workers are forked, which is the default but not in a process that was spawned.
     return wds.WebLoader(
-        pipeline, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None
+        pipeline,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
 
 

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kitsam.sam.checkpoints import checkpoint_path, read_checkpoint
 from kitsam.sam.config import PATCH, EncoderConfig
 from kitsam.sam.upstream import ImageEncoderViT
 from kitsam.sam.vit import encode
-from kitsam.sam.weights import checkpoint_path, read_checkpoint
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import sha256_of
 

@@ -177,7 +177,7 @@ def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str
 
 def _read_into(file: BinaryIO, buffers: list[memoryview], offset: int, shard: str) -> None:
     while buffers:
-        count = os.preadv(file.fileno(), buffers, offset)
+        count = _read_some(file, buffers, offset)
         if not count:
             raise ShardError(f"{shard}: ends at byte {offset}, its index says otherwise")
         offset += count
@@ -185,3 +185,12 @@ def _read_into(file: BinaryIO, buffers: list[memoryview], offset: int, shard: st
             count -= len(buffers.pop(0))
         if buffers:
             buffers[0] = buffers[0][count:]
+
+
+def _read_some(file: BinaryIO, buffers: list[memoryview], offset: int) -> int:
+    """Bytes that came, at least one where there is one."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), buffers, offset)
+    # Windows. Nobody else reads from `file`: each call to `read` opens its own.
+    file.seek(offset)
+    return file.readinto(buffers[0])

@@ -1,24 +1,25 @@
 """Where a shard set's files are: in a folder, or at an address with a bounded cache in between.
 
-A set at an address is read file by file through a folder on this machine, shared by all processes of the node. A tar lies there under
-its own SHA-256, so that it is right or absent, whichever set or version it belongs to; one process fetches it, the others wait for it. What was
-used longest ago goes when the cache is full. A file that is removed while another process reads it stays readable until it is closed.
+A set at an address is read file by file through a folder on this machine, shared by all processes of the node. A tar
+lies there under its own SHA-256, so that it is right or absent, whichever set or version it belongs to; one process
+fetches it, the others wait for it. What was used longest ago goes when the cache is full. A file that is removed while
+another process reads it stays readable until it is closed.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from kitsam.shards.config import CacheConfig
-from kitsam.shards.fetch import fetch, is_address
-from kitsam.system.errors import KitsamError, OptionError, ShardError
+from kitsam.system.download import Damage, DownloadError, download, is_address
+from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.files import cache_folder, sha256_of
+from kitsam.system.locks import alone
 
 GIB = 2**30
 
@@ -101,7 +102,7 @@ class CachedAddress:
         own = hashlib.sha256(self.address.encode()).hexdigest()[:16]
         path = self.folder / f"{own}-{os.getpid()}-{name}"
         try:
-            fetch(f"{self.address}/{name}", path, lambda file: None)
+            _fetch(f"{self.address}/{name}", path, lambda file: None)
         except ShardError:
             return None
         return path
@@ -109,14 +110,15 @@ class CachedAddress:
     def _have(self, address: str, path: Path, check: Callable[[Path], None]) -> None:
         if path.exists():
             return
-        with _alone(path):
+        # Silently: processes that train in step want the same shards, and all but one wait each time.
+        with alone(path):
             if not path.exists():
-                fetch(address, path, check)
+                _fetch(address, path, check)
                 self._make_room(path)
 
     def _make_room(self, newest: Path) -> None:
         """Remove what was used longest ago until the tars fit; `newest` stays, whatever its size."""
-        with _alone(self.folder / "cache"):
+        with alone(self.folder / "cache"):
             tars = []
             for path in self.folder.glob("*.tar"):
                 try:
@@ -129,34 +131,30 @@ class CachedAddress:
                 if excess <= 0:
                     return
                 if path != newest:
-                    path.unlink(missing_ok=True)
-                    excess -= size
+                    # Windows keeps a file that is being read: it goes another time.
+                    with suppress(PermissionError):
+                        path.unlink(missing_ok=True)
+                        excess -= size
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Other processes and threads of this machine that want `path` wait."""
-    lock = path.with_name(f".{path.name}.lock")
-    with ExitStack() as stack:
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(lock, "ab"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise KitsamError(f"{lock}: cannot be locked: {error.strerror}") from error
-        yield
+def _fetch(address: str, path: Path, check: Callable[[Path], None]) -> None:
+    """Raises `ShardError` naming the address when it cannot be had, `KitsamError` when the disk fails."""
+    try:
+        download(address, path, check)
+    except DownloadError as error:
+        raise ShardError(str(error)) from error
 
 
 def _check_sha256(file: Path, expected: str) -> None:
-    found = sha256_of(file)
-    if found != expected:
-        raise ShardError(f"expected SHA-256 {expected}, found {found} ({file.stat().st_size} bytes)")
+    actual = sha256_of(file)
+    if actual != expected:
+        raise Damage(f"expected SHA-256 {expected}, found {actual} ({file.stat().st_size} bytes)")
 
 
 def _check_index(file: Path, expected: str) -> None:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["sha256"]
+        actual = json.loads(file.read_text(encoding="utf-8"))["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ShardError("not the index of a shard") from error
-    if found != expected:
-        raise ShardError(f"the index of another tar: {found}, expected {expected}")
+        raise Damage("not the index of a shard") from error
+    if actual != expected:
+        raise Damage(f"the index of another tar: {actual}, expected {expected}")

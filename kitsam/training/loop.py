@@ -181,7 +181,8 @@ def _any_process(accelerator: Accelerator, stop: bool) -> bool:
 def _stop_signals() -> Iterator[list[int]]:
     """Yield a list that SIGTERM and SIGUSR1 put themselves into, as SLURM sends them before it takes a node back."""
     signals: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    # Windows has no SIGUSR1.
+    numbers = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
     before = {number: signal.signal(number, lambda number, frame: signals.append(number)) for number in numbers}
     try:
         yield signals

@@ -8,11 +8,11 @@ from kitsam.ct.case import find_cases, read_case
 from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View, resize_pixels
 from kitsam.ct.window import to_channels
+from kitsam.sam.checkpoints import read_checkpoint
 from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import build_encoder
 from kitsam.sam.upstream import sam_model_registry
-from kitsam.sam.weights import read_checkpoint
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
 

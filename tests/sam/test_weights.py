@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import http.server
 import os
 import pickle
 import threading
@@ -11,83 +10,40 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from shards.serving import serve
 
-from kitsam.sam import weights
+from kitsam.sam.checkpoints import CHECKPOINTS, Checkpoint, checkpoint_path, read_checkpoint
 from kitsam.sam.config import WeightsConfig
-from kitsam.sam.weights import CHECKPOINTS, Checkpoint, checkpoint_path, read_checkpoint, run
+from kitsam.sam.weights import run
+from kitsam.system import download
 from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.files import cache_folder
 
 CONTENT = bytes(range(256)) * 4000  # a megabyte: more than one block
+NAME = "sam.pth"
 PUBLISHED = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers with `content`; each entry of `script` is one request's misbehavior, afterwards all goes well.
-
-    An entry is an HTTP status to answer with, "cut" (half of the rest, then the connection closes), "whole" (Range is
-    ignored), "stuck" (Range is ignored and half comes) or "shifted" (another range than asked for).
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.content = CONTENT
-        self.script: list[int | str] = []
-        self.ranges: list[str | None] = []
-
-    def handle_error(self, request, client_address) -> None:
-        """A client that hangs up early is part of the test."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/sam.pth"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        content, wanted = self.server.content, self.headers["Range"]
-        self.server.ranges.append(wanted)
-        trouble = self.server.script.pop(0) if self.server.script else None
-        if isinstance(trouble, int):
-            self.send_error(trouble)
-            return
-        start = (
-            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and trouble not in ("whole", "stuck") else 0
-        )
-        start += trouble == "shifted"
-        if start >= len(content):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        end = (start + len(content)) // 2 if trouble in ("cut", "stuck") else len(content)
-        self.wfile.write(content[start:end])
-
-    def log_message(self, *_) -> None:
-        pass
-
-
 @pytest.fixture
-def server():
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+def server(tmp_path):
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / NAME).write_bytes(CONTENT)
+    with serve(tmp_path / "served") as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch, server) -> Path:
+def url(server) -> str:
+    return f"{server.address}/{NAME}"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, url) -> Path:
     """An empty cache, whose official vit_b is the server's megabyte."""
     monkeypatch.setenv("KITSAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setitem(CHECKPOINTS, "vit_b", Checkpoint("sam.pth", server.url, len(CONTENT), PUBLISHED))
-    monkeypatch.setattr(weights, "FIRST_DELAY", 0.001)
+    monkeypatch.setitem(CHECKPOINTS, "vit_b", Checkpoint(NAME, url, len(CONTENT), PUBLISHED))
+    monkeypatch.setattr(download, "FIRST_DELAY", 0.001)
     return tmp_path / "cache"
 
 
@@ -106,16 +62,16 @@ def test_a_checkpoint_is_downloaded_once_and_then_found(cache, server, capsys):
     assert run(WeightsConfig("vit_b")) == 0
     assert checkpoint_path("vit_b").read_bytes() == CONTENT
     assert _visible(cache) == ["sam.pth"]
-    assert server.ranges == [None]
+    assert server.ranges[NAME] == [None]
     first, second = capsys.readouterr().out.splitlines()
     assert str(cache / "sam.pth") in first and "in the cache already" in second
 
 
 def test_a_download_cut_twice_goes_on_where_it_broke(cache, server):
-    server.script = ["cut", "cut"]
+    server.faults[NAME] = ["cut", "cut"]
     run(WeightsConfig("vit_b"))
     half = len(CONTENT) // 2
-    assert server.ranges == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+    assert server.ranges[NAME] == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
     assert checkpoint_path("vit_b").read_bytes() == CONTENT
 
 
@@ -123,7 +79,7 @@ def test_a_later_run_goes_on_with_what_an_earlier_one_left(cache, server):
     cache.mkdir()
     (cache / "sam.pth.part").write_bytes(CONTENT[:1000])
     run(WeightsConfig("vit_b"))
-    assert server.ranges == ["bytes=1000-"]
+    assert server.ranges[NAME] == ["bytes=1000-"]
     assert checkpoint_path("vit_b").read_bytes() == CONTENT
 
 
@@ -132,58 +88,58 @@ def test_a_part_past_which_nothing_is_left_is_taken_if_right_and_fetched_anew_if
     cache.mkdir()
     (cache / "sam.pth.part").write_bytes(left)
     run(WeightsConfig("vit_b"))
-    assert server.ranges == [f"bytes={len(left)}-"] + [None] * (left != CONTENT)
+    assert server.ranges[NAME] == [f"bytes={len(left)}-"] + [None] * (left != CONTENT)
     assert checkpoint_path("vit_b").read_bytes() == CONTENT
 
 
 def test_a_server_in_trouble_is_asked_again(cache, server):
-    server.script = [500, 503]
+    server.faults[NAME] = [500, 503]
     run(WeightsConfig("vit_b"))
-    assert len(server.ranges) == 3
+    assert len(server.ranges[NAME]) == 3
     assert checkpoint_path("vit_b").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("trouble", ["whole", "shifted"])
 def test_a_server_that_does_not_send_the_range_asked_for_starts_over(cache, server, trouble):
-    server.script = ["cut", trouble]
+    server.faults[NAME] = ["cut", trouble]
     run(WeightsConfig("vit_b"))
-    assert server.ranges[1] == f"bytes={len(CONTENT) // 2}-"
+    assert server.ranges[NAME][1] == f"bytes={len(CONTENT) // 2}-"
     assert checkpoint_path("vit_b").read_bytes() == CONTENT
 
 
-def test_a_server_that_fails_for_good_is_given_up_with_its_address(cache, server):
-    server.script = [502] * 50
-    with pytest.raises(KitsamError, match=f"{server.url}: HTTP 502"):
+def test_a_server_that_fails_for_good_is_given_up_with_its_address(cache, server, url):
+    server.faults[NAME] = [502] * 50
+    with pytest.raises(KitsamError, match=f"{url}: HTTP 502"):
         run(WeightsConfig("vit_b"))
-    assert len(server.ranges) == weights.TRIES
+    assert len(server.ranges[NAME]) == download.TRIES
 
 
 @pytest.mark.parametrize(("trouble", "reason"), [("stuck", "after 512000 of 1024000"), ("shifted", "another range")])
 def test_a_server_that_breaks_in_the_same_way_each_time_is_given_up(cache, server, trouble, reason):
-    server.script = ["cut"] + [trouble] * 50
+    server.faults[NAME] = ["cut"] + [trouble] * 50
     with pytest.raises(KitsamError, match=reason):
         run(WeightsConfig("vit_b"))
-    assert len(server.ranges) == 1 + weights.TRIES
+    assert len(server.ranges[NAME]) == 1 + download.TRIES
 
 
-def test_an_address_without_the_file_is_an_error_at_once(cache, server):
-    server.script = [404]
-    with pytest.raises(KitsamError, match=f"{server.url}: HTTP 404"):
+def test_an_address_without_the_file_is_an_error_at_once(cache, server, url):
+    server.faults[NAME] = [404]
+    with pytest.raises(KitsamError, match=f"{url}: HTTP 404"):
         run(WeightsConfig("vit_b"))
-    assert len(server.ranges) == 1
+    assert len(server.ranges[NAME]) == 1
 
 
-def test_a_port_where_nobody_listens_is_an_error_naming_the_address(cache, server):
-    server.shutdown()
-    server.server_close()
-    with pytest.raises(KitsamError, match=server.url):
-        run(WeightsConfig("vit_b"))
+def test_a_port_where_nobody_listens_is_an_error_naming_the_address(cache, tmp_path):
+    with serve(tmp_path) as closed:
+        pass
+    with pytest.raises(KitsamError, match=closed.address):
+        run(WeightsConfig("vit_b", closed.address))
 
 
-def test_a_wrong_checksum_leaves_nothing(cache, server):
-    server.content = CONTENT[::-1]
-    found = hashlib.sha256(server.content).hexdigest()
-    with pytest.raises(KitsamError, match=f"{server.url}: expected SHA-256 {PUBLISHED}, found {found}"):
+def test_a_wrong_checksum_leaves_nothing(cache, server, url):
+    (server.folder / NAME).write_bytes(CONTENT[::-1])
+    found = hashlib.sha256(CONTENT[::-1]).hexdigest()
+    with pytest.raises(KitsamError, match=f"{url}: expected SHA-256 {PUBLISHED}, found {found}"):
         run(WeightsConfig("vit_b"))
     assert _visible(cache) == []
 
@@ -208,8 +164,7 @@ def test_a_full_disk_is_an_error_naming_the_file(cache, monkeypatch):
         def write(self, block):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    real = weights._open
-    monkeypatch.setattr(weights, "_open", lambda path, mode: FullDisk() if path.suffix == ".part" else real(path, mode))
+    monkeypatch.setattr(download, "_open", lambda part, mode: FullDisk())
     with pytest.raises(KitsamError, match=r"sam.pth.part: cannot be written: No space left"):
         run(WeightsConfig("vit_b"))
     assert _visible(cache) == []
@@ -223,14 +178,14 @@ def test_two_at_once_download_once(cache, server):
     for thread in threads:
         thread.join()
     assert results == [0, 0]
-    assert server.ranges == [None]
+    assert server.ranges[NAME] == [None]
 
 
 def test_a_checkpoint_is_taken_from_a_file(cache, server, tmp_path):
     (tmp_path / "mine.pth").write_bytes(CONTENT)
     run(WeightsConfig("vit_b", str(tmp_path / "mine.pth")))
     assert checkpoint_path("vit_b").read_bytes() == CONTENT
-    assert server.ranges == []
+    assert server.ranges[NAME] == []
 
 
 def test_a_file_that_is_not_the_official_one_is_refused(cache, tmp_path):
@@ -271,19 +226,20 @@ def test_medsam_is_found_without_its_source_and_replaced_by_another_file(cache, 
     assert checkpoint_path("medsam").read_bytes() == other.read_bytes()
 
 
-def test_medsam_comes_from_an_address_without_what_another_address_left(cache, server, medsam):
+def test_medsam_comes_from_an_address_without_what_another_address_left(cache, server, medsam, url):
     cache.mkdir()
     (cache / "medsam_vit_b.pth.part").write_bytes(b"of another server")
-    server.content, server.script = medsam.read_bytes(), ["cut"]
-    run(WeightsConfig("medsam", server.url))
+    (server.folder / NAME).write_bytes(medsam.read_bytes())
+    server.faults[NAME] = ["cut"]
+    run(WeightsConfig("medsam", url))
     assert checkpoint_path("medsam").read_bytes() == medsam.read_bytes()
-    assert server.ranges == [None, f"bytes={len(server.content) // 2}-"]
+    assert server.ranges[NAME] == [None, f"bytes={medsam.stat().st_size // 2}-"]
 
 
-def test_a_web_page_in_place_of_medsam_is_refused(cache, server):
-    server.content = b"<html>Sign in to download medsam_vit_b.pth</html>"
-    with pytest.raises(KitsamError, match=f"^{server.url}: not a checkpoint"):
-        run(WeightsConfig("medsam", server.url))
+def test_a_web_page_in_place_of_medsam_is_refused(cache, server, url):
+    (server.folder / NAME).write_bytes(b"<html>Sign in to download medsam_vit_b.pth</html>")
+    with pytest.raises(KitsamError, match=f"^{url}: not a checkpoint"):
+        run(WeightsConfig("medsam", url))
     assert _visible(cache) == []
 
 
@@ -303,11 +259,11 @@ def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KITSAM_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert weights.cache_folder() == tmp_path / ".cache" / "kitsam"
+    assert cache_folder() == tmp_path / ".cache" / "kitsam"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert weights.cache_folder() == tmp_path / "xdg" / "kitsam"
+    assert cache_folder() == tmp_path / "xdg" / "kitsam"
     monkeypatch.setenv("KITSAM_CACHE", str(tmp_path / "own"))
-    assert weights.cache_folder() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"
 
 
 STATE = {"encoder.weight": torch.arange(6.0).reshape(2, 3), "encoder.bias": torch.ones(2)}

@@ -1,8 +1,8 @@
-"""A web server on this machine that hands out a folder, and misbehaves as asked."""
+"""A web server on this machine that hands out a folder, and misbehaves as told."""
 
 import http.server
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,12 +10,19 @@ from pathlib import Path
 
 
 class Server:
-    """`faults`: for a file's name, what to do wrong on its first requests, one entry each: "stall", "cut", "error", "garbage"."""
+    """`faults`: for a file's name, what to do wrong on its first requests, one entry each; afterwards all goes well.
+
+    An entry is an HTTP status to answer with, "cut" (half of what is left, then the connection closes), "stall" (half,
+    then silence), "garbage" (a byte is wrong), "whole" (Range is ignored), "stuck" (Range is ignored and half comes),
+    "shifted" (another range than the one wanted) or "unsized" (half, of a length that is not told).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.faults: dict[str, list[str]] = {}
+        self.faults: dict[str, list[int | str]] = {}
         self.requests: Counter[str] = Counter()
+        self.ranges: defaultdict[str, list[str | None]] = defaultdict(list)
+        self.methods: Counter[str] = Counter()
         self.stop = threading.Event()
         self.address = ""
 
@@ -25,26 +32,41 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.state = server_state
         super().__init__(*arguments)
 
+    def do_HEAD(self) -> None:
+        self.state.methods["HEAD"] += 1
+        self.send_error(405)
+
     def do_GET(self) -> None:
-        name = self.path.lstrip("/")
+        name, wanted = self.path.lstrip("/"), self.headers["Range"]
+        self.state.methods["GET"] += 1
         self.state.requests[name] += 1
-        faults = self.state.faults.get(name) or [""]
-        fault = faults.pop(0)
+        self.state.ranges[name].append(wanted)
+        faults = self.state.faults.get(name)
+        fault = faults.pop(0) if faults else ""
         path = self.state.folder / name
-        if fault == "error":
-            self.send_error(500)
+        if isinstance(fault, int):
+            self.send_error(fault)
         elif not path.is_file():
             self.send_error(404)
         else:
-            self._send(path.read_bytes(), fault)
+            honored = wanted and fault not in ("whole", "stuck")
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if honored else 0
+            self._send(path.read_bytes(), start + (fault == "shifted"), fault)
 
-    def _send(self, data: bytes, fault: str) -> None:
+    def _send(self, data: bytes, start: int, fault: str) -> None:
+        if start >= len(data) and start:
+            self.send_error(416)
+            return
         if fault == "garbage":
             data = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        if fault != "unsized":
+            self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if fault in ("stall", "cut") else data)
+        half = fault in ("cut", "stall", "stuck", "unsized")
+        self.wfile.write(data[start : (start + len(data)) // 2 if half else len(data)])
         if fault == "stall":
             self.wfile.flush()
             self.state.stop.wait(20)
@@ -53,16 +75,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Listener(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that hangs up early is part of the test."""
+
+
 @contextmanager
 def serve(folder: Path) -> Iterator[Server]:
     state = Server(folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, server_state=state))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.address = f"http://127.0.0.1:{server.server_address[1]}"
+    listener = _Listener(("127.0.0.1", 0), partial(_Handler, server_state=state))
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    state.address = f"http://127.0.0.1:{listener.server_address[1]}"
     try:
         yield state
     finally:
         state.stop.set()
-        server.shutdown()
-        server.server_close()
+        listener.shutdown()
+        listener.server_close()
+        thread.join()

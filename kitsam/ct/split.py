@@ -90,8 +90,8 @@ def make_folds(names: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
 def read_folds(path: Path, names: Sequence[str], folds: int) -> tuple[tuple[str, ...], ...]:
     """The validation cases of all folds of nnU-Net's `splits_final.json`.
 
-    Raises `OptionError` when the file is not such a list of `folds` folds, in which each of its cases validates once and
-    trains in all others.
+    Raises `OptionError` when the file is not such a list of `folds` folds, in which each of its cases validates once
+    and trains in all others.
     """
     content = _read_splits(path)
     if not isinstance(content, list) or len(content) != folds:

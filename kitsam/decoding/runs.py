@@ -1,8 +1,8 @@
 """A training run's folder, for those who use what it learned: the names of its files, and its best decoder.
 
-`decoder.safetensors` is the best decoder so far; its header says all that must be known to use it: target, prompts, and
-the shard set with the scans that it was trained on and validated on. These are known by their content, so that a decoder is
-never asked about a scan that it was trained on, whatever the scan is called.
+`decoder.safetensors` is the best decoder so far; its header says all that must be known to use it: target, prompts,
+and the shard set with the scans that it was trained on and validated on. These are known by their content, so that a
+decoder is never asked about a scan that it was trained on, whatever the scan is called.
 """
 
 import json

@@ -66,7 +66,7 @@ def _embed(config: EmbedConfig, processes: PartialState) -> int:
 
 
 def _decide(config: EmbedConfig, processes: PartialState, record: EncoderRecord) -> tuple[Plan, set[str]]:
-    """The plan, and the names of the units that are still to be embedded: the main process decides, and tells the others."""
+    """The plan, and the names of the units that are still missing: the main process decides and tells the others."""
     decision: list[Any] = [None, None]
     if processes.is_main_process:
         plan = make_plan(config, _settings(config, record, processes.device))

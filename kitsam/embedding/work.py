@@ -138,7 +138,7 @@ class _UnitShards(AbstractContextManager):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the shards their names, then write their sidecars and the unit's record; after an error leave no trace."""
+        """Name the shards, then write their sidecars and the unit's record; after an error leave no trace of them."""
         with self.files, self.thread:
             if error is not None:
                 self.thread.shutdown(cancel_futures=True)

@@ -24,8 +24,8 @@ NO_BOXES = MaskBoxes((), (), ())
 def mask_boxes(mask: np.ndarray, pixel: tuple[float, float], merge: float, smallest: float) -> MaskBoxes:
     """`mask`: (h, w) uint8 labels; `pixel`: mm a row and a column.
 
-    Parts of a kidney nearer than `merge` mm share a box; those below `smallest` mm2 get none, unless a slice has no larger
-    one.
+    Parts of a kidney nearer than `merge` mm share a box; those below `smallest` mm2 get none, unless a slice has no
+    larger one.
     """
     if not mask.any():
         return NO_BOXES

@@ -1,9 +1,9 @@
 """The manifest: what a shard set holds and how it was made.
 
 `manifest.json` is small: settings, split, cases, and one line per shard; the samples of a shard are listed in its
-sidecar. It is written once, when every shard is there, so a set without one is unfinished. Embeddings of one encoder and
-window mean nothing to a decoder trained on another's: `signature` is what must agree. Which data, split and settings a set
-stands for is its `fingerprint`, wherever it lies and whatever it is called.
+sidecar. It is written once, when every shard is there, so a set without one is unfinished. Embeddings of one encoder
+and window mean nothing to a decoder trained on another's: `signature` is what must agree. Which data, split and
+settings a set stands for is its `fingerprint`, wherever it lies and whatever it is called.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """One slice in one view, as members of a plain tar that stock `webdataset` reads.
 
 `KEY.emb.npy` float16 or int8 (256, G, G) uncompressed, for int8 `KEY.scale.npy` float32 (256,), `KEY.json` the record,
-`KEY.mask.png` uint8 labels, where asked for `KEY.ct.png` the slice in 8 bits. KEY is `case_00000-0123-0`: case, slice, view. The npy header is 128 bytes, so that the
-embedding's payload lies at a known offset and can be read straight into a batch. Nothing here is ever unpickled.
+`KEY.mask.png` uint8 labels, where asked for `KEY.ct.png` the slice in 8 bits. KEY is `case_00000-0123-0`: case, slice,
+view. The npy header is 128 bytes, so that the embedding's payload lies at a known offset and can be read straight into
+a batch. Nothing here is ever unpickled.
 """
 
 import io

@@ -1,7 +1,7 @@
 """What is kept of a unit of work, the cases whose slices were embedded together: `units/NAME.json`.
 
-It is written after all shards of the unit and their indexes, so that a unit with one is finished, also where no case of it
-could be embedded and there is no shard. Which units a set has is said in its plan.
+It is written after all shards of the unit and their indexes, so that a unit with one is finished, also where no case
+of it could be embedded and there is no shard. Which units a set has is said in its plan.
 """
 
 from dataclasses import asdict, dataclass

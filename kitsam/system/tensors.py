@@ -1,8 +1,8 @@
 """Tensors by name in one safetensors file, complete or absent, with a digest that tells when it was damaged.
 
-The digest stands in the header's metadata and is taken over the other metadata and over names, types, shapes and numbers
-of all tensors: a flipped bit in a weight is still a weight. Cost: some 0.7 s a GiB. A file without one is taken as it is:
-other programs write none.
+The digest stands in the header's metadata and is taken over the other metadata and over names, types, shapes and
+numbers of all tensors: a flipped bit in a weight is still a weight. Cost: some 0.7 s a GiB. A file without one is
+taken as it is: other programs write none.
 """
 
 import hashlib

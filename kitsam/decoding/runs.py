@@ -5,7 +5,6 @@ and the shard set with the scans that it was trained on and validated on. These 
 decoder is never asked about a scan that it was trained on, whatever the scan is called.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,12 +17,11 @@ from kitsam.shards.manifest import Manifest, Signature, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.system.errors import OptionError
 from kitsam.system.files import read_yaml
-from kitsam.system.records import as_record, decode_record
+from kitsam.system.records import as_record
 from kitsam.system.seals import read_sealed
 from kitsam.system.tensors import read_tensors, write_tensors
 
 CONFIG, SHARD_SET, DECODER, METRICS = "config.yaml", "shard_set.json", "decoder.safetensors", "metrics.jsonl"
-HEADER = "kitsam"  # entry of the decoder's header
 
 Scans = dict[str, str]  # case -> SHA-256 of its scan, or its own name where the shard set does not know
 
@@ -79,7 +77,7 @@ def record_of(shards: ShardSet, start: TrainedDecoder | None = None) -> ShardSet
 
 
 def write_decoder(run: Path, decoder: BoxDecoder, record: DecoderRecord) -> None:
-    write_tensors(run / DECODER, decoder.state_dict(), {HEADER: json.dumps(asdict(record))})
+    write_tensors(run / DECODER, decoder.state_dict(), asdict(record))
 
 
 def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
@@ -92,8 +90,8 @@ def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
         _check_target(as_record(read_yaml(run / CONFIG), _RunConfig, run / CONFIG).target, target, run, option)
         raise OptionError(f"--{option}: {run} has no {DECODER} yet: the run was never validated")
     file = read_tensors(path)
-    if HEADER in file.metadata:
-        record = decode_record(file.metadata[HEADER].encode(), DecoderRecord, path)
+    if file.header is not None:
+        record = as_record(file.header, DecoderRecord, path)
     else:
         config = as_record(read_yaml(run / CONFIG), _RunConfig, run / CONFIG)
         record = DecoderRecord(config.target, config.prompt, read_sealed(run / SHARD_SET, ShardSetRecord))

@@ -4,7 +4,6 @@ Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`; the header's `kitsam` entry i
 decoder's prompts and the shard set it was trained on, and the cascade's settings.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import Target
 from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.config import PromptConfig
-from kitsam.decoding.runs import HEADER, ShardSetRecord, load_runs
+from kitsam.decoding.runs import ShardSetRecord, load_runs
 from kitsam.inference.config import BundleConfig, CascadeConfig
 from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
@@ -63,7 +62,7 @@ def run(config: BundleConfig) -> int:
     prompts = {target: trained.prompt for target, trained in runs.items()}
     shard_sets = {target: trained.shard_set for target, trained in runs.items()}
     header = _Header(FORMAT_VERSION, __version__, record, signature.input, prompts, config.cascade, shard_sets)
-    write_tensors(config.out, tensors, {HEADER: json.dumps(asdict(header))})
+    write_tensors(config.out, tensors, asdict(header))
     say(f"{' + '.join(['encoder', *runs])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
     return 0
 
@@ -84,12 +83,8 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
     """Raises `OptionError` when the file is missing, `KitsamError` when it is no bundle."""
     if not path.is_file():
         raise OptionError(f"{option}: no such file: {path}")
-    tensors, metadata = read_tensors(path)
-    try:
-        content = json.loads(metadata.get(HEADER, "null"))
-    except ValueError as error:
-        raise KitsamError(f"{path}: damaged: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
+    tensors, content = read_tensors(path)
+    if content is None or content.get("format") != FORMAT_VERSION:
         raise KitsamError(f"{path}: not a bundle of format {FORMAT_VERSION}")
     header = as_record(content, _Header, path)
     encoder = Encoder(header.encoder.name, header.encoder.input_size)

@@ -38,7 +38,7 @@ def start_log(accelerator: Accelerator, config: TrainConfig, step: int) -> None:
     if config.wandb:
         accelerator.trackers.append(_start_wandb(config))
     path = config.out / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
 
 
@@ -60,10 +60,10 @@ def _start_wandb(config: TrainConfig) -> WandBTracker:
 
 
 def _step_of(line: str) -> float:
-    """Infinity for a line that a stopped run left unfinished."""
+    """Infinity for a line that a stopped run left unfinished, or that was damaged."""
     try:
-        return json.loads(line)["step"]
-    except json.JSONDecodeError:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         return math.inf
 
 

@@ -21,7 +21,10 @@ def said(capsys):
 
 
 def test_help_lists_every_command_at_once_and_without_torch():
-    code = "import sys; from kitsam.cli import main; main(['--help']); assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = (
+        "import sys; from kitsam.cli import main; main(['--help']); "
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
     began = time.monotonic()
     text = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert time.monotonic() - began < 5
@@ -128,19 +131,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(shards, tmp_pat
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); "
         "from kitsam.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    options = [
-        "--target",
-        "roi",
-        "--shards",
-        str(shards),
-        "--out",
-        str(tmp_path / "run"),
-        "--steps",
-        "1",
-        "--batch_size",
-        "2",
-    ]
-    ended = subprocess.run([sys.executable, "-c", code, "train", *options], check=False, capture_output=True, text=True)
+    words = f"--target roi --shards {shards} --out {tmp_path / 'run'} --steps 1 --batch_size 2 --device cpu"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "train", *words.split()], check=False, capture_output=True, text=True
+    )
     assert ended.returncode == 1
     assert "decoder.safetensors: cannot be written" in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr
     assert not [path for path in (tmp_path / "run").rglob("*") if path.stat().st_size >= 2**20 or "tmp" in path.name]

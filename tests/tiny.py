@@ -7,6 +7,8 @@ import numpy as np
 
 from kitsam.ct.config import ViewsConfig
 from kitsam.embedding.config import EmbedConfig
+from kitsam.evaluation.config import EvaluateConfig
+from kitsam.inference.config import CascadeConfig
 from kitsam.sam.config import EncoderConfig
 from kitsam.training.config import OptimizerConfig, TrainConfig, ValidationConfig
 
@@ -45,19 +47,27 @@ def write_case(folder: Path, image: np.ndarray, label: np.ndarray | None, affine
         nib.save(nib.Nifti1Image(label, affine), folder / "segmentation.nii.gz")
 
 
-def write_cases(data: Path, count: int = 4) -> Path:
+def write_cases(data: Path, count: int = 5) -> Path:
     for number in range(count):
         write_case(data / f"case_{number:05d}", *draw_case(number))
     return data
+
+
+# What `embed_config` says, as words of a command line.
+EMBED_WORDS = (
+    "--encoder.name=tiny", f"--encoder.input_size={SIDE}", "--views.count=2", "--val_fraction=0.4", "--group_cases=2",
+    "--shard_samples=16", "--device=cpu",
+)  # fmt: skip
 
 
 def embed_config(data: Path, out: Path, **changes) -> EmbedConfig:
     options = {
         "encoder": EncoderConfig(name="tiny", input_size=SIDE),
         "views": ViewsConfig(count=2),
-        "val_fraction": 0.25,
+        "val_fraction": 0.4,
         "group_cases": 2,
         "shard_samples": 16,
+        "device": "cpu",
     }
     return EmbedConfig(data, out, **{**options, **changes})
 
@@ -71,5 +81,36 @@ def train_config(target: str, shards: Path, out: Path, **changes) -> TrainConfig
         "validation": ValidationConfig(every=3),
         "checkpoint_every": 2,
         "log_every": 1,
+        "device": "cpu",
     }
     return TrainConfig(target, shards, out, **{**options, **changes})
+
+
+LONG = 16  # steps
+
+
+def long_config(shards: Path, out: Path, **changes) -> TrainConfig:
+    """A run that takes a second or two, time enough to disturb it."""
+    return train_config("tumor", shards, out, **{"steps": LONG, "validation": ValidationConfig(every=LONG), **changes})
+
+
+def still_config(shards: Path, runs: dict[str, Path], out: Path) -> TrainConfig:
+    """A run that takes the ROI decoder and moves no weight."""
+    still = OptimizerConfig(peak_rate=0.0, warmup_steps=0)
+    return train_config("tumor", shards, out, steps=1, optimizer=still, start_from=runs["roi"])
+
+
+# Decoders trained for six steps are unsure: low thresholds make them say something.
+CASCADE = {"roi_threshold": 0.3, "lesion_threshold": 0.2, "smallest_roi": 0.01, "smallest_lesion": 0.0}
+
+
+def evaluate_config(data: Path, shards: Path, runs: dict[str, Path], out: Path, **changes) -> EvaluateConfig:
+    options = {"cascade": CascadeConfig(**CASCADE), "device": "cpu", "workers": 1}
+    return EvaluateConfig(shards, data, out=out, **{**runs, **options, **changes})
+
+
+def evaluate_words(data: Path, shards: Path, runs: dict[str, Path]) -> list[str]:
+    """What `evaluate_config` says, as words of a command line."""
+    options = {"data": data, "shards": shards, **runs, "device": "cpu", "workers": 1}
+    options |= {f"cascade.{name}": value for name, value in CASCADE.items()}
+    return [f"--{name}={value}" for name, value in options.items()]

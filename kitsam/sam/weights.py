@@ -12,10 +12,11 @@ from pathlib import Path
 from kitsam.sam.checkpoints import CHECKPOINTS, Checkpoint, checksum, read_checkpoint
 from kitsam.sam.config import WeightsConfig
 from kitsam.system.console import say, warn
-from kitsam.system.download import MEGABYTE, download
+from kitsam.system.download import download
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import write_text
 from kitsam.system.locks import alone
+from kitsam.system.transfer import MEGABYTE
 
 
 def run(config: WeightsConfig) -> int:

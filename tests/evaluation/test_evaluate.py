@@ -1,29 +1,37 @@
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from tiny import evaluate_config
 
 from kitsam.ct.case import find_cases
 from kitsam.ct.volume import read_label
 from kitsam.evaluation import evaluate as evaluator
-from kitsam.evaluation.config import EvaluateConfig
 from kitsam.evaluation.metrics import score_case
 from kitsam.inference.config import CascadeConfig
 from kitsam.system.errors import KitsamError, OptionError
 
-CASCADE = CascadeConfig(roi_threshold=0.3, lesion_threshold=0.2, smallest_roi=0.01, smallest_lesion=0.0)
-
 
 @pytest.fixture
 def config(data, shards, runs, tmp_path):
-    return EvaluateConfig(shards, data, runs["roi"], tmp_path / "results", runs["tumor"], runs["cyst"], CASCADE)
+    return evaluate_config(data, shards, runs, tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def results(data, shards, runs, tmp_path_factory) -> Path:
+    """What an evaluation wrote; not to be changed."""
+    out = tmp_path_factory.mktemp("evaluated") / "results"
+    assert evaluator.run(evaluate_config(data, shards, runs, out)) == 0
+    return out
+
+
+@pytest.fixture
+def val(shards) -> list[str]:
+    """The validation cases."""
+    return json.loads((shards / "manifest.json").read_text())["split"]["val"]
 
 
 def rows(out: Path) -> list[dict]:
@@ -31,9 +39,8 @@ def rows(out: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_every_validation_case_is_labelled_and_scored_at_its_own_resolution(config, capsys):
+def test_every_validation_case_is_labelled_and_scored_at_its_own_resolution(config, val, capsys):
     assert evaluator.run(config) == 0
-    val = json.loads((config.shards / "manifest.json").read_text())["split"]["val"]
     assert [row["caseID"] for row in rows(config.out)] == [*val, "average"]
     for row, name in zip(rows(config.out), val):
         truth = read_label(find_cases(config.data)[name].segmentation)
@@ -45,38 +52,25 @@ def test_every_validation_case_is_labelled_and_scored_at_its_own_resolution(conf
     assert "metrics.csv" in capsys.readouterr().out
 
 
-def test_two_processes_give_the_same_numbers(config, tmp_path):
-    evaluator.run(config)
-    out = tmp_path / "two"
-    options = {
-        "shards": config.shards,
-        "data": config.data,
-        "roi": config.roi,
-        "tumor": config.tumor,
-        "cyst": config.cyst,
-    }
-    command = ["torchrun", "--standalone", "--nproc_per_node=2", "-m", "kitsam", "evaluate", "--out", str(out)]
-    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    command += ["--cascade.roi_threshold=0.3", "--cascade.lesion_threshold=0.2"]
-    command += ["--cascade.smallest_roi=0.01", "--cascade.smallest_lesion=0.0"]
-    # Sums come out alike to the last bit only with the same number of threads.
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    environment = {**os.environ, **threads, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(command, check=True, env=environment, timeout=240)
-    assert (out / "metrics.csv").read_bytes() == (config.out / "metrics.csv").read_bytes()
+def test_two_processes_give_the_same_numbers(pair, results, val):
+    assert len(val) == 2  # a case for each
+    assert (pair.results / "metrics.csv").read_bytes() == (results / "metrics.csv").read_bytes()
 
 
-def test_started_again_only_what_is_missing_or_was_made_otherwise_is_computed(config, monkeypatch):
-    evaluator.run(config)
+def test_started_again_only_what_is_missing_or_was_made_otherwise_is_computed(config, results, val, monkeypatch):
+    shutil.copytree(results, config.out)
     before = rows(config.out)
     labelled = []
     original = evaluator.label_volume
     monkeypatch.setattr(evaluator, "label_volume", lambda *given: labelled.append(1) or original(*given))
     evaluator.run(config)
     assert not labelled and rows(config.out) == before
+    (config.out / "cases" / f"{val[0]}.json").unlink()
+    evaluator.run(config)
+    assert len(labelled) == 1 and rows(config.out) == before
     config.cascade = CascadeConfig(roi_threshold=0.4)
     evaluator.run(config)
-    assert len(labelled) == 1
+    assert len(labelled) == 1 + len(val)
 
 
 def test_what_a_killed_start_left_behind_is_removed(config):
@@ -88,7 +82,7 @@ def test_what_a_killed_start_left_behind_is_removed(config):
 
 
 def test_without_lesion_decoders_nothing_is_called_a_lesion(data, shards, runs, tmp_path):
-    evaluator.run(EvaluateConfig(shards, data, runs["roi"], tmp_path / "results", cascade=CASCADE))
+    evaluator.run(evaluate_config(data, shards, {"roi": runs["roi"]}, tmp_path / "results"))
     labels = read_label(next((tmp_path / "results" / "predictions").iterdir())).voxels
     assert set(np.unique(labels)) <= {0, 1}
 
@@ -116,8 +110,7 @@ def test_a_set_in_another_window_is_refused_by_name(config, tmp_path):
         evaluator.run(config)
 
 
-def test_data_without_the_validation_cases_are_refused(config, tmp_path):
-    val = json.loads((config.shards / "manifest.json").read_text())["split"]["val"]
+def test_data_without_the_validation_cases_are_refused(config, val, tmp_path):
     copy = tmp_path / "data"
     shutil.copytree(config.data, copy)
     shutil.rmtree(copy / val[0])
@@ -126,12 +119,24 @@ def test_data_without_the_validation_cases_are_refused(config, tmp_path):
         evaluator.run(config)
 
 
-def test_a_case_whose_truth_is_damaged_is_left_out_and_told_by_the_exit_code(config, tmp_path, capsys):
-    (val,) = json.loads((config.shards / "manifest.json").read_text())["split"]["val"]
+def test_a_case_whose_truth_is_damaged_is_left_out_and_told_by_the_exit_code(config, val, tmp_path, capsys):
     config.data = shutil.copytree(config.data, tmp_path / "data")
-    truth = config.data / val / "segmentation.nii.gz"
-    truth.write_bytes(truth.read_bytes()[:-20])
-    with pytest.raises(KitsamError, match=f"no validation case could be evaluated: .*{val}"):
+    first, second = val
+    damage(config.data / first)
+    assert evaluator.run(config) == 1
+    assert f"{first} is left out" in capsys.readouterr().err
+    assert "skipped" in json.loads((config.out / "cases" / f"{first}.json").read_text())
+    assert [row["caseID"] for row in rows(config.out)] == [second, "average"]
+
+
+def test_where_no_case_can_be_evaluated_it_is_an_error_that_names_them(config, val, tmp_path):
+    config.data = shutil.copytree(config.data, tmp_path / "data")
+    for name in val:
+        damage(config.data / name)
+    with pytest.raises(KitsamError, match=f"no validation case could be evaluated: .*{val[0]}.*{val[1]}"):
         evaluator.run(config)
-    assert f"{val} is left out" in capsys.readouterr().err
-    assert "skipped" in json.loads((config.out / "cases" / f"{val}.json").read_text())
+
+
+def damage(case: Path) -> None:
+    truth = case / "segmentation.nii.gz"
+    truth.write_bytes(truth.read_bytes()[:-20])

@@ -99,14 +99,17 @@ def test_parts_are_measured_in_milliliters():
     assert (drop_small_lesions(label, SPACING, 0.99) == label).all()
 
 
-def test_the_answer_does_not_depend_on_the_batch_size(shards, runs):
+def test_the_answer_does_not_depend_on_the_batch_size(shards, runs, device):
     whole = ShardSet(shards)
     entry = whole.manifest.val[0]
     labels = []
+
+    def source(first: int, count: int) -> torch.Tensor:
+        return whole.validation_slices(entry, first, count).embeddings(device)
+
     for batch_size in (1, 3, 16):
         decoders = {target: load_run(path, target) for target, path in runs.items()}
         config = CascadeConfig(roi_threshold=0.3, lesion_threshold=0.3, smallest_roi=0, batch_size=batch_size)
-        cascade = cascade_of(decoders, config, torch.device("cpu"))
-        source = lambda first, count: whole.validation_slices(entry, first, count).embeddings(torch.device("cpu"))
+        cascade = cascade_of(decoders, config, device)
         labels.append(label_volume(cascade, source, (10, 64, 64), (4.0, 1.5, 1.5)))
     assert (labels[0] == labels[1]).mean() > 0.999 and (labels[0] == labels[2]).mean() > 0.999

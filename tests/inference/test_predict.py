@@ -37,6 +37,10 @@ def model(runs, tmp_path_factory) -> Path:
     return path
 
 
+def predict(scans: list[Path], model: Path, out: Path, boxes: Path | None = None) -> int:
+    return prediction.run(PredictConfig(scans, model, out, boxes, device="cpu"))
+
+
 @pytest.fixture
 def ct(data) -> Path:
     return data / "case_00000" / "imaging.nii.gz"
@@ -55,7 +59,7 @@ def labels(path: Path) -> np.ndarray:
 
 
 def test_the_label_map_has_the_scans_geometry_and_a_picture_beside_it(model, ct, tmp_path, capsys):
-    assert prediction.run(PredictConfig([ct], model, tmp_path / "out")) == 0
+    assert predict([ct], model, tmp_path / "out") == 0
     scan, found = nib.load(ct), nib.load(tmp_path / "out" / "case_00000.nii.gz")
     assert found.shape == scan.shape and np.array_equal(found.affine, scan.affine)
     assert found.get_data_dtype() == np.uint8 and set(np.unique(labels(tmp_path / "out" / "case_00000.nii.gz"))) <= {
@@ -72,7 +76,7 @@ def test_the_label_map_has_the_scans_geometry_and_a_picture_beside_it(model, ct,
 @pytest.mark.parametrize("codes", ["RAS", "LPI", "PIR", "SAL"])
 def test_a_reoriented_scan_gives_the_reoriented_answer(model, ct, tmp_path, codes):
     other = reoriented(ct, codes, tmp_path / "turned.nii.gz")
-    assert prediction.run(PredictConfig([ct, other], model, tmp_path / "out")) == 0
+    assert predict([ct, other], model, tmp_path / "out") == 0
     expected = reoriented(tmp_path / "out" / "case_00000.nii.gz", codes, tmp_path / "expected.nii.gz")
     assert np.array_equal(labels(tmp_path / "out" / "turned.nii.gz"), labels(expected))
     assert np.allclose(nib.load(tmp_path / "out" / "turned.nii.gz").affine, nib.load(other).affine)
@@ -80,7 +84,7 @@ def test_a_reoriented_scan_gives_the_reoriented_answer(model, ct, tmp_path, code
 
 @pytest.mark.skipif(not REAL_CT.exists(), reason="the real scan is not at hand")
 def test_a_real_scan_is_labelled_in_its_own_frame(model, tmp_path):
-    prediction.run(PredictConfig([REAL_CT], model, tmp_path))
+    predict([REAL_CT], model, tmp_path)
     scan, found = nib.load(REAL_CT), nib.load(tmp_path / "abdomen_ct.nii.gz")
     assert found.shape == scan.shape and np.array_equal(found.affine, scan.affine)
     assert nib.aff2axcodes(found.affine) == ("R", "A", "S")
@@ -106,7 +110,7 @@ def test_boxes_in_voxels_of_the_file_lie_on_the_same_tissue_in_the_canonical_fra
 def test_boxes_given_by_hand_confine_the_answer(model, ct, tmp_path):
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"case_00000": [[3, 20, 8, 6, 50, 30]]}))
-    assert prediction.run(PredictConfig([ct], model, tmp_path / "out", boxes)) == 0
+    assert predict([ct], model, tmp_path / "out", boxes) == 0
     found = labels(tmp_path / "out" / "case_00000.nii.gz")
     outside = np.ones(found.shape, bool)
     outside[3:7, 20:51, 8:31] = False
@@ -126,13 +130,13 @@ def test_boxes_that_make_no_sense_are_refused(model, ct, tmp_path, text, message
     boxes = tmp_path / "boxes.json"
     boxes.write_text(text)
     with pytest.raises(OptionError, match=f"--boxes: .*{message}"):
-        prediction.run(PredictConfig([ct], model, tmp_path / "out", boxes))
+        predict([ct], model, tmp_path / "out", boxes)
 
 
 def test_a_bad_scan_is_named_and_the_others_are_labelled(model, ct, tmp_path, capsys):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(ct.read_bytes()[:3000])
-    assert prediction.run(PredictConfig([bad, ct], model, tmp_path / "out")) == 1
+    assert predict([bad, ct], model, tmp_path / "out") == 1
     assert "bad.nii.gz: cannot be read" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["case_00000.nii.gz", "case_00000.png"]
 
@@ -140,7 +144,7 @@ def test_a_bad_scan_is_named_and_the_others_are_labelled(model, ct, tmp_path, ca
 def test_two_scans_of_one_name_are_refused(model, ct, tmp_path):
     shutil.copytree(ct.parent, tmp_path / "case_00000")
     with pytest.raises(OptionError, match="two scans are named case_00000"):
-        prediction.run(PredictConfig([ct, tmp_path / "case_00000"], model, tmp_path / "out"))
+        predict([ct, tmp_path / "case_00000"], model, tmp_path / "out")
 
 
 def test_the_bundle_holds_all_that_was_trained(model, runs):
@@ -155,9 +159,9 @@ def test_the_bundle_holds_all_that_was_trained(model, runs):
 
 def test_what_is_no_bundle_is_refused_by_name(runs, ct, tmp_path):
     with pytest.raises(OptionError, match="--model: no such file"):
-        prediction.run(PredictConfig([ct], tmp_path / "none", tmp_path))
+        predict([ct], tmp_path / "none", tmp_path)
     with pytest.raises(KitsamError, match="decoder.safetensors: not a bundle"):
-        prediction.run(PredictConfig([ct], runs["roi"] / "decoder.safetensors", tmp_path))
+        predict([ct], runs["roi"] / "decoder.safetensors", tmp_path)
 
 
 def test_runs_of_different_encoders_make_no_bundle(runs, tmp_path):

@@ -1,6 +1,5 @@
 """Starting kitsam's commands as users do, on two CPU processes, and finding the processes that came of it."""
 
-import json
 import os
 import signal
 import socket
@@ -8,15 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Self  # Python 3.10 has none of its own
 
-import torch
 import yaml
-from safetensors.torch import load_file
 
 from kitsam.system.options import as_plain
-from kitsam.training.checkpoint import saved_checkpoints
+from kitsam.training.checkpoint import checkpoints
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"
@@ -65,7 +62,7 @@ class Started:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Started":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -105,10 +102,8 @@ def finish(command: list, log: Path, cwd: Path = ROOT, **environment: object) ->
 
 
 def end(pid: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def descendants(pid: int) -> list[int]:
@@ -153,28 +148,8 @@ def free_port() -> int:
 
 def steps_done(run: Path) -> int:
     """By the last complete checkpoint."""
-    saved = saved_checkpoints(run)
+    saved = checkpoints(run)
     return int(saved[-1].name.split("-")[1]) if saved else 0
-
-
-def losses(run: Path) -> list[float]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "decoder.safetensors")
-
-
-def same_bits(first: Path, second: Path) -> bool:
-    a, b = weights(first), weights(second)
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def close(first: Path, second: Path) -> bool:
-    """AdamW turns gradients near zero into whole steps, so single weights may differ by some of them."""
-    a, b = weights(first), weights(second)
-    return a.keys() == b.keys() and all(torch.allclose(a[name], b[name], atol=2e-3) for name in a)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

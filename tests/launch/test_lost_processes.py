@@ -8,42 +8,24 @@ import pytest
 from starting import (
     LAUNCH,
     Started,
-    close,
     descendants,
     end,
     free_port,
-    losses,
     one_machine,
     steps_done,
     torchrun,
     train_arguments,
 )
-from tiny import train_config
+from tiny import long_config
+from trained import assert_same_run
 
 from kitsam.training.config import ValidationConfig
-
-STEPS = 16
-
-
-@pytest.fixture(scope="module")
-def whole(shards, tmp_path_factory):
-    """A run of one process that nothing disturbed."""
-    from kitsam.training import loop
-
-    run = tmp_path_factory.mktemp("whole") / "run"
-    loop.run(long_config(shards, run))
-    return run
-
-
-def long_config(shards, run):
-    return train_config("tumor", shards, run, steps=STEPS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_dies_or_hangs_ends_the_other_with_one_line(shards, tmp_path, number):
-    config = train_config(
-        "tumor", shards, tmp_path / "run", steps=10000, validation=ValidationConfig(every=10000), step_timeout=2
-    )
+    endless = ValidationConfig(every=10000)
+    config = long_config(shards, tmp_path / "run", steps=10000, validation=endless, step_timeout=2)
     command = ["kitsam", *train_arguments(config, tmp_path)]
     group = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     with (
@@ -57,7 +39,7 @@ def test_a_process_that_dies_or_hangs_ends_the_other_with_one_line(shards, tmp_p
         assert "Traceback" not in first.text
 
 
-def test_a_run_that_lost_a_process_goes_on_by_itself_to_the_same_decoder(shards, whole, tmp_path):
+def test_a_run_that_lost_a_process_goes_on_by_itself_to_the_same_decoder(shards, long_run, tmp_path):
     config = long_config(shards, tmp_path / "run")
     command = [LAUNCH / "multi_node.sh", *train_arguments(config, tmp_path)]
     with Started(command, tmp_path / "log", **one_machine(2, restarts=2)) as started:
@@ -65,8 +47,7 @@ def test_a_run_that_lost_a_process_goes_on_by_itself_to_the_same_decoder(shards,
         end(started.ranks()[1], signal.SIGKILL)
         assert started.wait() == 0, started.text[-3000:]
         assert "Going on after step" in started.text
-    assert losses(config.out) == pytest.approx(losses(whole), rel=2e-2)
-    assert close(config.out, whole)
+    assert_same_run(config.out, long_run)
 
 
 @pytest.mark.slow

@@ -12,30 +12,15 @@ from starting import (
     Started,
     files_of,
     finish,
-    losses,
     one_machine,
     steps_done,
     train_arguments,
 )
-from tiny import train_config
+from tiny import EMBED_WORDS, train_config
+from trained import losses
 
 from kitsam.training import loop
 from kitsam.training.config import ValidationConfig
-
-SET = [
-    "--encoder.name",
-    "tiny",
-    "--encoder.input_size",
-    "64",
-    "--views.count",
-    "2",
-    "--val_fraction",
-    "0.25",
-    "--group_cases",
-    "2",
-    "--shard_samples",
-    "16",
-]
 
 # What SLURM's srun does with one task a node: its variables, and signals passed on to every task.
 SRUN = r"""#!/usr/bin/env bash
@@ -99,7 +84,7 @@ def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_pa
 
 
 def test_all_processes_embed_then_every_shard_is_checked(data, shards, tmp_path):
-    command = [LAUNCH / "shard_one_machine.sh", *SET]
+    command = [LAUNCH / "shard_one_machine.sh", *EMBED_WORDS]
     text = finish(command, tmp_path / "log", DATA=data, SHARDS=tmp_path / "set", PROCESSES=3)
     assert "All good" in text
     assert files_of(tmp_path / "set") == files_of(shards)
@@ -113,7 +98,7 @@ def test_a_bad_shard_ends_the_check_with_its_name(data, shards, tmp_path):
     content = bytearray(bad.read_bytes())
     content[5000] ^= 1
     bad.write_bytes(content)
-    with Started([LAUNCH / "shard_one_machine.sh", *SET], tmp_path / "log", DATA=data, SHARDS=copy) as started:
+    with Started([LAUNCH / "shard_one_machine.sh", *EMBED_WORDS], tmp_path / "log", DATA=data, SHARDS=copy) as started:
         assert started.wait() == 1 and f"BAD {bad}" in started.text
 
 

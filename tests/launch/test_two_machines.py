@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from starting import LAUNCH, Started, close, losses, steps_done, train_arguments
-from tiny import train_config
-
-from kitsam.training import loop
-from kitsam.training.config import ValidationConfig
+from starting import LAUNCH, Started, steps_done, train_arguments
+from tiny import LONG, long_config
+from trained import assert_same_run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2")
-STEPS = 16
-OPTIONS = {"steps": STEPS, "validation": ValidationConfig(every=STEPS), "step_timeout": 3}
 
 
 class Machine(NamedTuple):
@@ -72,46 +68,34 @@ def start(cable: Cable, rank: int, arguments: list[str], folder: Path, **changes
     return Started(command, folder / f"{rank}.log", **environment)
 
 
-@pytest.fixture(scope="module")
-def alone(shards, tmp_path_factory) -> Path:
-    """The run of one process."""
-    run = tmp_path_factory.mktemp("alone") / "run"
-    loop.run(train_config("tumor", shards, run, **OPTIONS))
-    return run
-
-
-def same_run(first: Path, second: Path) -> bool:
-    return losses(first) == pytest.approx(losses(second), rel=2e-2) and close(first, second)
-
-
-def test_two_machines_train_to_the_decoder_of_one(shards, tmp_path, cable, alone):
-    config = train_config("tumor", shards, tmp_path / "run", **OPTIONS)
+def test_two_machines_train_to_the_decoder_of_one(shards, tmp_path, cable, long_run):
+    config = long_config(shards, tmp_path / "run", step_timeout=3)
     arguments = train_arguments(config, tmp_path)
     with start(cable, 0, arguments, tmp_path) as first, start(cable, 1, arguments, tmp_path) as second:
         assert first.wait() == second.wait() == 0, first.text[-3000:]
-    assert same_run(config.out, alone)
+    assert_same_run(config.out, long_run)
 
 
 @pytest.mark.slow
-def test_a_cut_cable_ends_both_sides_and_once_mended_they_go_on(shards, tmp_path, cable, alone):
-    config = train_config("tumor", shards, tmp_path / "run", **OPTIONS)
+def test_a_cut_cable_ends_both_sides_and_once_mended_they_go_on(shards, tmp_path, cable, long_run):
+    config = long_config(shards, tmp_path / "run", step_timeout=3)
     arguments = train_arguments(config, tmp_path)
     with start(cable, 0, arguments, tmp_path) as first, start(cable, 1, arguments, tmp_path) as second:
         first.wait_until(lambda: steps_done(config.out) >= 4)
         cable.set("down")
         assert first.wait() and second.wait()
         assert all("another process has ended or does not answer" in side.text for side in (first, second))
-    assert 4 <= steps_done(config.out) < STEPS
+    assert 4 <= steps_done(config.out) < LONG
     cable.set("up")
     with start(cable, 0, arguments, tmp_path) as first, start(cable, 1, arguments, tmp_path) as second:
         assert first.wait() == second.wait() == 0, first.text[-3000:]
         assert "Going on after step" in first.text
-    assert same_run(config.out, alone)
+    assert_same_run(config.out, long_run)
 
 
 @pytest.mark.slow
-def test_a_cable_mended_in_time_is_enough_for_the_run_to_go_on_by_itself(shards, tmp_path, cable, alone):
-    config = train_config("tumor", shards, tmp_path / "run", **OPTIONS)
+def test_a_cable_mended_in_time_is_enough_for_the_run_to_go_on_by_itself(shards, tmp_path, cable, long_run):
+    config = long_config(shards, tmp_path / "run", step_timeout=3)
     arguments = train_arguments(config, tmp_path)
     with (
         start(cable, 0, arguments, tmp_path, RESTARTS=2, WAIT=60) as first,
@@ -122,4 +106,4 @@ def test_a_cable_mended_in_time_is_enough_for_the_run_to_go_on_by_itself(shards,
         first.wait_until(lambda: not first.ranks() and not second.ranks())
         cable.set("up")
         assert first.wait() == second.wait() == 0, first.text[-3000:] + second.text[-3000:]
-    assert same_run(config.out, alone)
+    assert_same_run(config.out, long_run)

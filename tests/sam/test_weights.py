@@ -15,7 +15,7 @@ from shards.serving import serve
 from kitsam.sam.checkpoints import CHECKPOINTS, Checkpoint, checkpoint_path, read_checkpoint
 from kitsam.sam.config import WeightsConfig
 from kitsam.sam.weights import run
-from kitsam.system import download
+from kitsam.system import download, transfer
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import cache_folder
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_an_error_naming_the_file(cache, monkeypatch):
         def write(self, block):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(download, "_open", lambda part, mode: FullDisk())
+    monkeypatch.setattr(transfer, "_open", lambda part, mode: FullDisk())
     with pytest.raises(KitsamError, match=r"sam.pth.part: cannot be written: No space left"):
         run(WeightsConfig("vit_b"))
     assert _visible(cache) == []

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from rounding import rounding_of
 from tiny import embed_config
 
 from kitsam.ct.strata import STRATA
@@ -8,7 +9,7 @@ from kitsam.decoding.config import PromptConfig
 from kitsam.embedding import run as embedding
 from kitsam.shards.batches import batches
 from kitsam.shards.manifest import read_manifest
-from kitsam.shards.reader import ShardSet
+from kitsam.shards.reader import Samples, ShardSet
 from kitsam.system.errors import ShardError
 from kitsam.training.questions import draw_questions
 
@@ -22,14 +23,19 @@ def small(shards) -> ShardSet:
 
 def drawn(shards: ShardSet, ranks: int, workers: int, steps: range) -> list[list[str]]:
     """Keys of each global batch, put together again from what the ranks read."""
-    order = lambda: shards.order({"kidney": 1, "background": 96, "tumor": 2}, GLOBAL_BATCH, 0, STRATA)
-    keys = lambda step, samples: [record.key for record in samples.records]
-    parts = [
-        list(batches(shards, order(), steps, keys, rank=rank, ranks=ranks, workers=workers)) for rank in range(ranks)
-    ]
+
+    def part(rank: int) -> list[list[str]]:
+        order = shards.order({"kidney": 1, "background": 96, "tumor": 2}, GLOBAL_BATCH, 0, STRATA)
+        return list(batches(shards, order, steps, keys_of, rank=rank, ranks=ranks, workers=workers))
+
+    parts = [part(rank) for rank in range(ranks)]
     return [
         [part[i // ranks] for i in range(GLOBAL_BATCH) for part in [parts[i % ranks][n]]] for n in range(len(steps))
     ]
+
+
+def keys_of(step: int, samples: Samples) -> list[str]:
+    return [record.key for record in samples.records]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 8])
@@ -49,12 +55,11 @@ def test_reused_buffers_hold_what_was_asked_for(small, workers):
         assert all(np.array_equal(*pair) for pair in zip(samples.masks, alone.masks))
 
 
-def test_no_more_buffers_are_made_than_workers_and_one(small, monkeypatch):
-    made = []
-    buffer = ShardSet.buffer
-    monkeypatch.setattr(ShardSet, "buffer", lambda self, count: made.append(count) or buffer(self, count))
-    list(batches(small, small.order("natural", 8, 0, STRATA), range(9), lambda step, samples: None, workers=2))
-    assert made == [8, 8, 8]
+def test_a_run_takes_the_memory_of_no_more_batches_than_workers_and_one(small):
+    order = small.order("natural", 8, 0, STRATA)
+    # All are kept, so that none lies where another was.
+    kept = list(batches(small, order, range(9), lambda step, samples: samples.stored, workers=2))
+    assert len({stored.data_ptr() for stored in kept}) <= 2 + 1
 
 
 def test_an_error_of_a_reading_thread_is_raised_and_ends_the_stream(small):
@@ -70,12 +75,14 @@ def test_an_error_of_a_reading_thread_is_raised_and_ends_the_stream(small):
 
 
 def test_prompts_repeat_when_a_run_goes_on(small):
-    order = lambda: small.order("natural", 8, 0, STRATA)
-    prepare = lambda step, samples: draw_questions(samples, "tumor", PromptConfig(), 0, step, 0.2)
-    through = [(made.boxes.clone(), made.stored.clone()) for made in batches(small, order(), range(6), prepare)]
-    again = [
-        (made.boxes.clone(), made.stored.clone()) for made in batches(small, order(), range(4, 6), prepare, workers=1)
-    ]
+    def draw(step: int, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+        questions = draw_questions(samples, "tumor", PromptConfig(), 0, step, 0.2)
+        return questions.boxes.clone(), questions.stored.clone()
+
+    def drawn_in(steps: range, workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return list(batches(small, small.order("natural", 8, 0, STRATA), steps, draw, workers=workers))
+
+    through, again = drawn_in(range(6), 2), drawn_in(range(4, 6), 1)
     assert all(torch.equal(a, b) for one, other in zip(through[4:], again) for a, b in zip(one, other))
 
 
@@ -99,7 +106,8 @@ def test_int8_holds_the_same_slices_in_half_the_bytes(small, halved):
     assert half.stored.dtype == torch.int8 and half.stored.nbytes * 2 == whole.stored.nbytes
     numbers = whole.embeddings(torch.device("cpu")).float()
     steps_of_channels = numbers.abs().amax((2, 3), keepdim=True) / 127
-    assert ((half.embeddings(torch.device("cpu")) - numbers).abs() <= 0.51 * steps_of_channels + 1e-6).all()
+    error = (half.embeddings(torch.device("cpu")) - numbers).abs() / steps_of_channels
+    assert error.max() <= 0.5 + rounding_of(127, operations=1)  # numbers up to 127 steps
 
 
 def test_a_decoder_of_one_storage_reads_the_other(small, halved):

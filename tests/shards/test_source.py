@@ -14,7 +14,7 @@ from kitsam.ct.strata import STRATA
 from kitsam.shards.batches import batches
 from kitsam.shards.config import CacheConfig
 from kitsam.shards.reader import ShardSet
-from kitsam.system import download
+from kitsam.system import download, transfer
 from kitsam.system.errors import OptionError, ShardError
 
 GIB = 2**30
@@ -23,7 +23,7 @@ GIB = 2**30
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(download, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(download, "STALLED", 0.5)
+    monkeypatch.setattr(transfer, "STALLED", 0.5)
 
 
 @pytest.fixture
@@ -34,8 +34,7 @@ def server(shards):
 
 def read_all(shards: ShardSet, steps: int = 6, **options) -> list[np.ndarray]:
     order = shards.order("natural", 8, 0, STRATA)
-    copy = lambda step, samples: samples.stored.clone().numpy()
-    return list(batches(shards, order, range(steps), copy, **options))
+    return list(batches(shards, order, range(steps), lambda _, samples: samples.stored.clone().numpy(), **options))
 
 
 def test_the_same_batches_come_from_an_address_and_from_the_folder(server, shards, tmp_path):
@@ -119,11 +118,15 @@ def test_a_tool_brings_the_same_batches_or_its_failure_is_named(shards, tmp_path
 
 
 def test_several_processes_share_one_cache(server, tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from kitsam.shards.config import CacheConfig; from kitsam.shards.reader import ShardSet\n"
-        "s = ShardSet(sys.argv[1], CacheConfig(Path(sys.argv[2])))\n"
-        "for e in s.manifest.train: s.source.open(e.name, e.sha256).close()"
-    )
+    code = """
+import sys
+from pathlib import Path
+from kitsam.shards.config import CacheConfig
+from kitsam.shards.reader import ShardSet
+shards = ShardSet(sys.argv[1], CacheConfig(Path(sys.argv[2])))
+for entry in shards.manifest.train:
+    shards.source.open(entry.name, entry.sha256).close()
+"""
     started = [subprocess.Popen([sys.executable, "-c", code, server.address, str(tmp_path)]) for _ in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
     assert {count for name, count in server.requests.items() if name.endswith(".tar")} == {1}

@@ -2,6 +2,9 @@
 
 import gc
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -10,6 +13,7 @@ import pytest
 from shards.serving import serve
 
 from kitsam.system import download as downloads
+from kitsam.system import transfer
 from kitsam.system.download import Damage, DownloadError, download, is_address
 from kitsam.system.errors import KitsamError
 
@@ -19,7 +23,7 @@ CONTENT = os.urandom(3_000_000)
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(downloads, "FIRST_DELAY", 0.001)
-    monkeypatch.setattr(downloads, "STALLED", 0.3)
+    monkeypatch.setattr(transfer, "STALLED", 0.3)
 
 
 @pytest.fixture
@@ -162,6 +166,29 @@ def test_several_threads_download_at_once(server, path):
     for thread in threads:
         thread.join()
     assert all(one.read_bytes() == CONTENT for one in paths)
+
+
+def test_an_interrupted_download_ends_with_its_connection_and_keeps_what_came(server, path):
+    server.faults["x"] = ["stall"]
+    code = """
+import sys
+from pathlib import Path
+from kitsam.system.download import download
+try:
+    download(sys.argv[1], Path(sys.argv[2]), print, resumable=True)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    command = [sys.executable, "-X", "dev", "-c", code, f"{server.address}/x", path]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        part, until = path.with_name("x.part"), time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size == len(CONTENT) // 2) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr.read() == ""
+    download(f"{server.address}/x", path, right, resumable=True)
+    assert server.ranges["x"] == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
 class TestDrivers:

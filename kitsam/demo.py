@@ -18,7 +18,7 @@ from kitsam.phantom.config import PhantomConfig
 from kitsam.report.config import ReportConfig
 from kitsam.sam.config import EncoderConfig
 from kitsam.system.console import say
-from kitsam.system.options import Options
+from kitsam.system.options import Options, place
 from kitsam.training.config import LossConfig, OptimizerConfig, TrainConfig, ValidationConfig
 
 QUOTAS = {
@@ -32,7 +32,7 @@ QUOTAS = {
 class DemoConfig(Options):
     """The whole flow on generated cases, on any machine, in minutes."""
 
-    out: Path = Path("demo")
+    out: Path = place("new folder", Path("demo"))
     """folder for everything the demo writes"""
 
 

@@ -84,6 +84,8 @@ def test_an_unknown_key_in_a_file_is_one_line_that_names_it(said, tmp_path):
 
 def test_options_override_the_file(tmp_path, monkeypatch):
     path = tmp_path / "embed.yaml"
+    (tmp_path / "case_00000").mkdir()
+    (tmp_path / "case_00000" / "imaging.nii.gz").touch()
     path.write_text(f"data: {tmp_path}\nout: x\nviews: {{count: 2, scale: 0.3}}\ninput: {{window: [0, 80]}}\n")
     seen = []
     from kitsam.embedding import run as embedding

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kitsam.system.options import Device, Options, count, number
+from kitsam.shards.config import check_shards
+from kitsam.system.errors import OptionError
+from kitsam.system.options import Device, Options, count, number, place
 
 
 @dataclass
 class BenchShardsConfig(Options):
     """Samples a second from shards: plain read(), stock WebDataset, kitsam, in one run on the same files."""
 
-    shards: Path | None = None
+    shards: Path | None = place("folder", None)
     """shard set to read; a temporary one is written if not given"""
     samples: int = count(512)
     """samples of the temporary set"""
@@ -23,17 +25,22 @@ class BenchShardsConfig(Options):
     """slices in a batch"""
     seconds: float = number(5.0, above=0)
     """time for which each reader is measured"""
-    work: Path | None = None
+    work: Path | None = place("folder", None)
     """folder for temporary files; the system's if not given"""
-    json: Path | None = None
+    json: Path | None = place("new file", None)
     """file for the figures"""
+
+    def check_places(self) -> None:
+        super().check_places()
+        if self.shards:
+            check_shards(self.shards, self.option("shards"))
 
 
 @dataclass
 class BenchProcessesConfig(Options):
     """Time of a training step on one process and on several of this machine, and the share of it spent waiting."""
 
-    shards: Path | None = None
+    shards: Path | None = place("folder", None)
     """shard set to train on; a temporary one is written if not given"""
     grid: int = count(64)
     """cells a side of the temporary set's embeddings: 64 for an input of 1024"""
@@ -47,17 +54,32 @@ class BenchProcessesConfig(Options):
     """threads of each process that read batches"""
     device: Device = "auto"
     """auto: a GPU for each process if there is one"""
-    work: Path | None = None
+    work: Path | None = place("folder", None)
     """folder for temporary files; the system's if not given"""
-    json: Path | None = None
+    json: Path | None = place("new file", None)
     """file for the figures"""
+
+    def check(self) -> None:
+        if not self.processes:
+            raise OptionError(f"{self.option('processes')}: must be one number at least")
+        for processes in self.processes:
+            if self.batch_size % processes:
+                raise OptionError(
+                    f"{self.option('processes')}: {self.batch_size} slices (--batch_size) cannot be shared evenly by "
+                    f"{processes} processes"
+                )
+
+    def check_places(self) -> None:
+        super().check_places()
+        if self.shards:
+            check_shards(self.shards, self.option("shards"))
 
 
 @dataclass
 class BenchEvaluatorConfig(Options):
     """Seconds of `kitsam score` and of the official way, in one run on the same label maps of full KiTS size."""
 
-    data: Path | None = None
+    data: Path | None = place("folder", None)
     """folder of label maps (NAME.nii.gz or NAME/segmentation.nii.gz) to use; phantoms if not given"""
     cases: int = count(4)
     """number of cases; where there are fewer label maps they are used again"""
@@ -65,9 +87,9 @@ class BenchEvaluatorConfig(Options):
     """slices of a case, for which the label maps are tiled"""
     workers: int | None = count(None)
     """processes; one a processor core if not given"""
-    work: Path | None = None
+    work: Path | None = place("folder", None)
     """folder for temporary files; the system's if not given"""
-    json: Path | None = None
+    json: Path | None = place("new file", None)
     """file for the figures"""
 
 
@@ -85,7 +107,7 @@ class BenchEncoderConfig(Options):
     """measure kitsam with torch.compile too, in the number format that it uses on this device by default"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
-    json: Path | None = None
+    json: Path | None = place("new file", None)
     """file for the figures"""
 
 
@@ -103,5 +125,5 @@ class BenchDecoderConfig(Options):
     """measure kitsam with torch.compile too, in the number format that it uses on this device by default"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
-    json: Path | None = None
+    json: Path | None = place("new file", None)
     """file for the figures"""

@@ -55,13 +55,12 @@ class Figures:
 
 def run(config: BenchEvaluatorConfig) -> int:
     if find_spec("surface_distance") is None:
-        raise KitsamError("the official way needs the package surface-distance: pip install 'kitsam[test]'")
+        raise OptionError("the official way needs the package surface-distance: pip install 'kitsam[test]'")
     workers = config.workers or processor_cores()
     with tempfile.TemporaryDirectory(dir=config.work, prefix="kitsam-bench-") as folder:
         work = Path(folder)
         voxels = _write_files(work, config)
         results = {kind: _compare(work, kind, workers) for kind in TITLES}
-    _show(results, workers, voxels)
     figures = {
         "processes": workers,
         "cases": config.cases,
@@ -69,6 +68,7 @@ def run(config: BenchEvaluatorConfig) -> int:
         **{kind: asdict(result) for kind, result in results.items()},
     }
     write_figures(config.json, "evaluator", figures)
+    _show(results, workers, voxels)
     return 0
 
 

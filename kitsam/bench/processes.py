@@ -57,10 +57,6 @@ def run(config: BenchProcessesConfig) -> int:
                 f"--processes: {count} processes need {count} GPUs, there are {torch.cuda.device_count()}: "
                 "choose --processes or --device cpu"
             )
-        if config.batch_size % count:
-            raise OptionError(
-                f"--processes: {config.batch_size} slices (--batch_size) cannot be shared evenly by {count} processes"
-            )
     with ExitStack() as stack:
         folder = config.shards
         if folder is None:

@@ -1,11 +1,12 @@
 """Options of how the encoder sees a CT slice (windows, channels, augmented views) and of `kitsam fingerprint`."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kitsam.system.errors import OptionError
-from kitsam.system.options import Options, amount, number
+from kitsam.system.options import Options, amount, number, place
 
 Window = tuple[float, float]  # HU, from and to
 
@@ -23,7 +24,7 @@ class InputConfig(Options, section="input"):
 
     def check(self) -> None:
         for name, window in (("window", self.window), *(("windows", window) for window in self.windows)):
-            if not window[0] < window[1]:
+            if not (window[0] < window[1] and all(map(math.isfinite, window))):
                 raise OptionError(
                     f"{self.option(name)}: must rise from low to high HU, not {window[0]:g} to {window[1]:g}"
                 )
@@ -47,7 +48,7 @@ class ViewsConfig(Options, section="views"):
 class FingerprintConfig(Options):
     """Measure a data set: sizes, spacing, HU, strata, class weights, outliers."""
 
-    data: Path
+    data: Path = place("folder", positional=True)
     """data set in the KiTS or nnU-Net layout"""
-    out: Path | None = None
+    out: Path | None = place("new folder", None)
     """folder for fingerprint.json and fingerprint.png; the current one if not given"""

@@ -1,9 +1,12 @@
-"""Options of the boxes that decoders are asked with, the same in training and in use."""
+"""Options of what stages share: the boxes that decoders are asked with, and the runs that decoders come from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from kitsam.system.errors import OptionError
 from kitsam.system.options import Options, amount, share
+
+RUN_FILE = "config.yaml"  # is in the folder of any training run
 
 
 @dataclass
@@ -25,3 +28,9 @@ class PromptConfig(Options, section="prompt"):
         x0, y0, x1, y1 = self.roi_box
         if not (x0 < x1 and y0 < y1):
             raise OptionError(f"{self.option('roi_box')}: x0 y0 must lie before x1 y1, not {x0:g} {y0:g} {x1:g} {y1:g}")
+
+
+def check_run(run: Path | None, option: str) -> None:
+    """Raises `OptionError` where a folder holds no training run."""
+    if run and not (run / RUN_FILE).is_file():
+        raise OptionError(f"{option}: no run in {run}: no {RUN_FILE}")

@@ -6,26 +6,26 @@ from pathlib import Path
 from kitsam.ct.config import InputConfig, ViewsConfig
 from kitsam.sam.config import EncoderConfig
 from kitsam.shards.config import Storage
-from kitsam.system.options import Compile, Device, Options, Precision, amount, count, number
+from kitsam.system.options import Compile, Device, Options, Precision, amount, count, number, place
 
 
 @dataclass
 class EmbedConfig(Options):
     """Turn CT slices into SAM embeddings, in WebDataset shards. Started again, it does only what is missing."""
 
-    data: Path
+    data: Path = place("folder")
     """data set in the KiTS layout (case_00000/imaging.nii.gz, segmentation.nii.gz) or nnU-Net's (imagesTr, labelsTr)"""
-    out: Path
+    out: Path = place("new folder")
     """folder of the shard set"""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     input: InputConfig = field(default_factory=InputConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
-    splits: Path | None = None
+    splits: Path | None = place("file", None)
     """splits.json, or nnU-Net's splits_final.json (its first fold); made from `val_fraction` and `seed` if not given"""
     folds: int | None = number(None, least=2)
     """make a set for so many folds, for `train --fold` and `evaluate --fold`: all cases train and validate; dealt by
     `seed`, or all folds of `splits`"""
-    val_fraction: float = number(0.1, above=0)
+    val_fraction: float = number(0.1, above=0, below=1)
     """share of the cases kept for validation"""
     background_ratio: float = amount(1.0)
     """slices without kidney kept of a training case, per slice with one"""
@@ -50,3 +50,12 @@ class EmbedConfig(Options):
     """of the split, the groups, the background slices and the views"""
     dry_run: bool = False
     """print slices, bytes and time to expect, and write nothing"""
+
+    def check_places(self) -> None:
+        from kitsam.ct.case import find_cases
+        from kitsam.sam.checkpoints import check_cached
+
+        super().check_places()
+        find_cases(self.data)
+        if not self.dry_run and self.encoder.name != "tiny" and self.encoder.checkpoint is None:
+            check_cached(self.encoder.name)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kitsam.decoding.config import check_run
 from kitsam.inference.config import CascadeConfig
-from kitsam.shards.config import CacheConfig
-from kitsam.system.options import Device, Options, count, number
+from kitsam.shards.config import CacheConfig, check_shards
+from kitsam.system.options import Device, Options, count, number, place
 
 
 @dataclass
@@ -14,15 +15,15 @@ class EvaluateConfig(Options):
 
     shards: str
     """shard set that `kitsam embed` wrote: a folder or an address"""
-    data: Path
+    data: Path = place("folder")
     """the data set it was made from: the truth at full resolution"""
-    roi: Path
+    roi: Path = place("folder")
     """run of the ROI decoder"""
-    out: Path
+    out: Path = place("new folder")
     """folder for metrics.csv, metrics.json and the predicted label maps"""
-    tumor: Path | None = None
+    tumor: Path | None = place("folder", None)
     """run of the tumor decoder; without it nothing is labelled tumor"""
-    cyst: Path | None = None
+    cyst: Path | None = place("folder", None)
     """run of the cyst decoder; without it nothing is labelled cyst"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
@@ -33,21 +34,36 @@ class EvaluateConfig(Options):
     device: Device = "auto"
     """auto: a GPU if there is one"""
 
+    def check_places(self) -> None:
+        from kitsam.ct.case import find_cases
+
+        super().check_places()
+        for name in ("roi", "tumor", "cyst"):
+            check_run(getattr(self, name), self.option(name))
+        check_shards(self.shards, self.option("shards"))
+        find_cases(self.data)
+
 
 @dataclass
 class ScoreConfig(Options):
     """The same metrics for the label maps of any system."""
 
-    predictions: Path
+    predictions: Path = place("folder", positional=True)
     """folder of case_XXXXX.nii.gz label maps"""
-    data: Path
+    data: Path = place("folder")
     """data set with the true segmentations"""
-    out: Path
+    out: Path = place("new folder")
     """folder for metrics.csv and metrics.json"""
     only_present: bool = False
     """leave cases without a prediction out, instead of counting them 0"""
-    against: Path | None = None
+    against: Path | None = place("folder", None)
     """what to compare with, case by case: a folder that kitsam wrote metrics.json to, or any with the official
     metrics.csv, or of label maps"""
     workers: int | None = count(None)
     """processes; one a processor core if not given. Each needs the memory of three label maps"""
+
+    def check_places(self) -> None:
+        from kitsam.ct.case import find_cases
+
+        super().check_places()
+        find_cases(self.data)

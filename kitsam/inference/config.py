@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kitsam.system.options import Device, Options, Precision, amount, count, share
+from kitsam.decoding.config import check_run
+from kitsam.system.errors import OptionError
+from kitsam.system.options import Device, Options, Precision, amount, count, place, positional, share
 
 
 @dataclass
@@ -26,30 +28,35 @@ class CascadeConfig(Options, section="cascade"):
 class BundleConfig(Options):
     """Put encoder, decoders and settings into one file, all that `kitsam predict` needs."""
 
-    roi: Path
+    roi: Path = place("folder")
     """run of the ROI decoder"""
-    out: Path
+    out: Path = place("new file")
     """the .safetensors file"""
-    tumor: Path | None = None
+    tumor: Path | None = place("folder", None)
     """run of the tumor decoder"""
-    cyst: Path | None = None
+    cyst: Path | None = place("folder", None)
     """run of the cyst decoder"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
-    encoder_checkpoint: Path | None = None
+    encoder_checkpoint: Path | None = place("file", None)
     """the encoder's weights, where they are not those that `kitsam weights` cached"""
+
+    def check_places(self) -> None:
+        super().check_places()
+        for name in ("roi", "tumor", "cyst"):
+            check_run(getattr(self, name), self.option(name))
 
 
 @dataclass
 class PredictConfig(Options):
     """Label kidneys, tumors and cysts in CT volumes."""
 
-    ct: list[Path]
+    ct: list[Path] = positional()
     """CT volumes (.nii.gz, .nii), or KiTS case folders"""
-    model: Path
+    model: Path = place("file")
     """bundle that `kitsam bundle` wrote"""
-    out: Path
+    out: Path = place("new folder")
     """folder for NAME.nii.gz label maps and NAME.png overlays"""
-    boxes: Path | None = None
+    boxes: Path | None = place("file", None)
     """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the
     file, ends included"""
     batch_size: int = count(4)
@@ -58,3 +65,9 @@ class PredictConfig(Options):
     """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
+
+    def check_places(self) -> None:
+        for path in self.ct:
+            if not path.exists():
+                raise OptionError(f"{self.option('ct')}: no such file: {path}")
+        super().check_places()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitsam.system.options import Options, count, number
+from kitsam.system.options import Options, count, number, place
 
 SMALLEST_SIZE, FEWEST_SLICES = 32, 6  # with less the two kidneys cannot be told apart
 
@@ -12,7 +12,7 @@ SMALLEST_SIZE, FEWEST_SLICES = 32, 6  # with less the two kidneys cannot be told
 class PhantomConfig(Options):
     """Make a KiTS-layout data set of drawn abdomens, with kidneys, tumors and cysts."""
 
-    out: Path
+    out: Path = place("new folder", positional=True)
     """folder of the data set"""
     cases: int = count(12)
     """number of cases"""

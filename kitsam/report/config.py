@@ -3,14 +3,23 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitsam.system.options import Options
+from kitsam.system.errors import OptionError
+from kitsam.system.options import Options, place
 
 
 @dataclass
 class ReportConfig(Options):
     """One self-contained HTML file: results, curves, worst cases, overlays."""
 
-    folder: Path
+    folder: Path = place("folder", positional=True)
     """folder that `kitsam evaluate` or `kitsam score` wrote"""
-    out: Path | None = None
+    out: Path | None = place("new file", None)
     """the HTML file; FOLDER/report.html if not given"""
+
+    def check_places(self) -> None:
+        from kitsam.evaluation.results import JSON_NAME
+
+        super().check_places()
+        if not (self.folder / JSON_NAME).is_file():
+            hint = "run `kitsam evaluate` or `kitsam score` first"
+            raise OptionError(f"{self.option('folder')}: no {JSON_NAME} in {self.folder}: {hint}")

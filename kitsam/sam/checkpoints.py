@@ -80,17 +80,28 @@ def checkpoint_path(name: str, checkpoint: Path | None = None) -> Path:
         if not checkpoint.is_file():
             raise OptionError(f"--encoder.checkpoint: no such file: {checkpoint}")
         return checkpoint
-    entry = CHECKPOINTS[name]
-    command = f'"kitsam weights {name}"' if entry.url else f'"kitsam weights {name} --from FILE"'
-    if not entry.path.is_file():
-        raise KitsamError(f"{name} is not in the cache: run {command}")
+    entry = check_cached(name)
     expected = entry.expected_sha256()
-    if expected is None:
-        raise KitsamError(f"{entry.path}: its checksum was never recorded ({entry.record.name}): run {command}")
     actual = checksum(entry.path)
     if actual != expected:
-        raise KitsamError(f"{entry.path}: expected SHA-256 {expected}, found {actual}: run {command} to fetch it again")
+        raise KitsamError(
+            f"{entry.path}: expected SHA-256 {expected}, found {actual}: run {_command(name)} to fetch it again"
+        )
     return entry.path
+
+
+def check_cached(name: str) -> Checkpoint:
+    """What is known of the checkpoint. Raises `OptionError` where the cache lacks it; its bytes are not looked at."""
+    entry = CHECKPOINTS[name]
+    if not entry.path.is_file():
+        raise OptionError(f"{name} is not in the cache: run {_command(name)}")
+    if entry.expected_sha256() is None:
+        raise OptionError(f"{entry.path}: its checksum was never recorded ({entry.record.name}): run {_command(name)}")
+    return entry
+
+
+def _command(name: str) -> str:
+    return f'"kitsam weights {name}"' if CHECKPOINTS[name].url else f'"kitsam weights {name} --from FILE"'
 
 
 def checksum(path: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from kitsam.system.errors import OptionError
-from kitsam.system.options import Options, count
+from kitsam.system.options import Options, count, number, place, positional, spelling
 
 EncoderName = Literal["vit_b", "vit_l", "vit_h", "medsam", "tiny"]
 
@@ -19,11 +19,11 @@ class EncoderConfig(Options, section="encoder"):
 
     name: EncoderName = "vit_b"
     """vit_b, vit_l, vit_h: SAM's official checkpoints; medsam: MedSAM's weights; tiny: small and random, for trials"""
-    checkpoint: Path | None = None
+    checkpoint: Path | None = place("file", None)
     """weights to use instead of those that `kitsam weights` cached"""
     input_size: int = count(SAM_INPUT)
     """pixels a side that a slice is resized to; only `tiny` takes others than 1024, in steps of 16"""
-    seed: int = 0
+    seed: int = number(0, least=0, most=2**63 - 1)
     """of the random weights of `tiny`"""
 
     def check(self) -> None:
@@ -37,7 +37,7 @@ class EncoderConfig(Options, section="encoder"):
 class WeightsConfig(Options):
     """Fetch an encoder's checkpoint into the cache, and check it."""
 
-    name: Literal["vit_b", "vit_l", "vit_h", "medsam"]
+    name: Literal["vit_b", "vit_l", "vit_h", "medsam"] = positional()
     """which encoder"""
-    source: str | None = None
+    source: str | None = spelling("from", None)
     """URL or file to take it from instead of the official address (`--from`)"""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitsam.system.options import Options, amount, number
+from kitsam.system.options import Options, amount, number, place, positional
 
 Storage = Literal["float16", "int8"]
 
@@ -13,7 +13,7 @@ Storage = Literal["float16", "int8"]
 class CacheConfig(Options, section="cache"):
     """Where the shards of a set that is given by its address are kept on this machine, for all processes."""
 
-    folder: Path | None = None
+    folder: Path | None = place("new folder", None)
     """folder of the cache; $KITSAM_CACHE/shards, or ~/.cache/kitsam/shards, if not given"""
     size: float = amount(100.0)
     """most that the cached shards may take, GiB; what was used longest ago goes first"""
@@ -25,6 +25,19 @@ class CacheConfig(Options, section="cache"):
 class ShardsConfig(Options):
     """A shard set on disk."""
 
-    shards: str
+    shards: str = positional()
     """folder of the shard set, or its address"""
     cache: CacheConfig = field(default_factory=CacheConfig)
+
+    def check_places(self) -> None:
+        super().check_places()
+        check_shards(self.shards, self.option("shards"))
+
+
+def check_shards(shards: str | Path, option: str) -> None:
+    """Raises `OptionError` where a folder holds no finished shard set; an address is for the command itself to try."""
+    from kitsam.shards.manifest import read_manifest
+    from kitsam.system.download import is_address
+
+    if not is_address(str(shards)):
+        read_manifest(shards, option)

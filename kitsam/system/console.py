@@ -1,11 +1,11 @@
 """What a command says while it works: a progress bar on a terminal, plain lines anywhere else.
 
 Rank 0 alone speaks, on stderr for progress and stdout for results. A live bar would garble a SLURM log, so
-where stderr is no terminal a line with count, rate and remaining time appears every half minute instead.
+where stderr is no terminal a line with count, rate and remaining time appears every half minute instead. What cannot
+be shown never ends a command (`streams.py`).
 """
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +21,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kitsam.system.streams import ERR, OUT
+
 SECONDS_BETWEEN_LINES = 30.0
 
 LOG_WIDTH = 120  # columns of a table where stdout is no terminal
 
-stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
-_stderr = Console(stderr=True, soft_wrap=True)
+_stdout = Console(file=OUT, soft_wrap=True, width=None if OUT.isatty() else LOG_WIDTH)
+_stderr = Console(file=ERR, soft_wrap=True)
 
 
 def is_main_process() -> bool:
@@ -37,7 +39,7 @@ def is_main_process() -> bool:
 def say(message: object, *, markup: bool = False) -> None:
     """A line or a rich table on stdout, from rank 0."""
     if is_main_process():
-        stdout.print(message, markup=markup, highlight=False)
+        _stdout.print(message, markup=markup, highlight=False)
 
 
 def warn(message: str) -> None:
@@ -54,7 +56,7 @@ def progress(description: str, total: int, unit: str, done: int = 0) -> Iterator
     """Yield a function to call as work gets done; shows count, rate and remaining time."""
     if not is_main_process():
         yield lambda advance=1, note="": None
-    elif sys.stderr.isatty():
+    elif ERR.isatty():
         with _bar(description, total, unit, done) as tick:
             yield tick
     else:
@@ -70,8 +72,9 @@ def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Tick]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("so far,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=_stderr) as bar:
@@ -102,7 +105,7 @@ def _lines(description: str, total: int, unit: str, done: int) -> Iterator[Tick]
         line = (
             f"{description}: {count:.0f}/{total} {unit}, {per_second:.1f} {unit}/s, {minutes}:{seconds:02d} left {note}"
         )
-        print(line.rstrip(), file=sys.stderr, flush=True)
+        ERR.line(line.rstrip())
 
     yield tick
 

@@ -1,17 +1,20 @@
 """What the options of all rooms share: their choices, their ranges, and which of them a run may change.
 
-A room keeps its options in a `config.py`: a dataclass a command, with a text under each field. jsonargparse makes the
-command line, the YAML keys and `--help` from them. The range of a number stands in its field (`count`, `amount`,
-`share`, `number`), what several fields must fulfill together in the dataclass's `check`; both hold for every object,
-wherever it is made. Lengths are mm, volumes mL, angles degrees, intensities HU. A `config.py` imports nothing that
-takes time, so that a wrong option is refused at once.
+A room keeps its options in a `config.py`: a dataclass a command, with a text under each field. `command_line.py` makes
+options, YAML keys and `--help` from them. The range of a number stands in its field (`count`, `amount`, `share`,
+`number`), what several fields must fulfill together in the dataclass's `check`; both hold for every object, wherever
+it is made. What must be there on the disk stands in the field too (`place`), and is looked at when a command begins,
+since another command may write it before. Lengths are mm, volumes mL, angles degrees, intensities HU. A `config.py`
+imports nothing that takes time, so that a wrong option is refused at once.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from types import NoneType
+from typing import Any, ClassVar, Literal, get_args
 
 from kitsam.system.errors import OptionError
 
@@ -19,7 +22,12 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "yes", "no"]
 
-LEAST, ABOVE, MOST, MAY_CHANGE = "least", "above", "most", "may_change"  # keys of a field's metadata
+# What an option names: something to read, or something to write, which may be there already.
+Place = Literal["folder", "file", "new folder", "new file"]
+
+# Keys of a field's metadata.
+LEAST, ABOVE, MOST, BELOW = "least", "above", "most", "below"
+MAY_CHANGE, PLACE, POSITIONAL, SPELLING = "may_change", "place", "positional", "spelling"
 
 
 @dataclass
@@ -34,15 +42,35 @@ class Options:
     def __post_init__(self) -> None:
         """Raises `OptionError` naming the option that cannot be used."""
         for one in fields(self):
-            check_range(self.option(one.name), getattr(self, one.name), one)
+            value = getattr(self, one.name)
+            if value is None and NoneType not in get_args(one.type):
+                raise OptionError(f"{self.option(one.name)}: must be given, not null")
+            check_range(self.option(one.name), value, one)
         self.check()
 
     def check(self) -> None:
         """Raises `OptionError` where fields do not fit together."""
 
+    def check_places(self) -> None:
+        """Raises `OptionError` naming an option whose file or folder is not there. Reads little and imports little."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, Options):
+                value.check_places()
+            elif PLACE in one.metadata and value is not None:
+                check_place(self.option(one.name), Path(value), one.metadata[PLACE])
+
     def option(self, name: str) -> str:
         """How a field is given on the command line."""
-        return f"--{self.section}.{name}" if self.section else f"--{name}"
+        return next(option_of(one, self.section) for one in fields(self) if one.name == name)
+
+
+def option_of(one: Field, section: str = "") -> str:
+    """How a field of a section is given on the command line; in capitals where it is given without a name."""
+    if one.metadata.get(POSITIONAL):
+        return one.name.upper()
+    name = one.metadata.get(SPELLING, one.name)
+    return f"--{section}.{name}" if section else f"--{name}"
 
 
 def number(
@@ -51,10 +79,11 @@ def number(
     least: float | None = None,
     above: float | None = None,
     most: float | None = None,
+    below: float | None = None,
     may_change: bool = False,
 ) -> Any:
     """A field for a number, or a tuple or table of numbers, in a range; `may_change`: a run goes on although it did."""
-    limits = {LEAST: least, ABOVE: above, MOST: most}
+    limits = {LEAST: least, ABOVE: above, MOST: most, BELOW: below}
     metadata = {name: limit for name, limit in limits.items() if limit is not None} | {MAY_CHANGE: may_change}
     return field(default=default, metadata=metadata)
 
@@ -79,6 +108,21 @@ def may_change(default: Any = MISSING, factory: Callable[[], Any] | None = None)
     return field(default=default, default_factory=factory or MISSING, metadata={MAY_CHANGE: True})
 
 
+def place(kind: Place, default: Any = MISSING, *, positional: bool = False, may_change: bool = False) -> Any:
+    """A field for a file or folder to read, or for one to write; without a default it is required."""
+    return field(default=default, metadata={PLACE: kind, POSITIONAL: positional, MAY_CHANGE: may_change})
+
+
+def positional() -> Any:
+    """A required field of any kind that is given without a name."""
+    return field(metadata={POSITIONAL: True})
+
+
+def spelling(name: str, default: Any) -> Any:
+    """A field whose option has a name that Python forbids."""
+    return field(default=default, metadata={SPELLING: name})
+
+
 def fixed_options(config: Options) -> list[str]:
     """Names of the fields that must stay the same when a run goes on."""
     return [one.name for one in fields(config) if not one.metadata.get(MAY_CHANGE)]
@@ -86,16 +130,17 @@ def fixed_options(config: Options) -> list[str]:
 
 def check_range(option: str, value: Any, one: Field) -> None:
     """Raises `OptionError` where a number of `value` lies outside the field's range or is not finite."""
-    limits = {name: limit for name, limit in one.metadata.items() if name != MAY_CHANGE}
+    limits = {name: limit for name, limit in one.metadata.items() if name in (LEAST, ABOVE, MOST, BELOW)}
     if not limits:
         return
     for part in _numbers(value):
-        inside = {
-            LEAST: part >= limits.get(LEAST, -math.inf),
-            ABOVE: part > limits.get(ABOVE, -math.inf),
-            MOST: part <= limits.get(MOST, math.inf),
-        }
-        if not math.isfinite(part) or not all(inside.values()):
+        inside = (
+            part >= limits.get(LEAST, -math.inf),
+            part > limits.get(ABOVE, -math.inf),
+            part <= limits.get(MOST, math.inf),
+            part < limits.get(BELOW, math.inf),
+        )
+        if not math.isfinite(part) or not all(inside):
             raise OptionError(f"{option}: must be {_range_text(limits)}, not {part}")
 
 
@@ -110,8 +155,26 @@ def _numbers(value: Any) -> Iterator[float]:
 def _range_text(limits: dict[str, float]) -> str:
     if LEAST in limits and MOST in limits:
         return f"from {limits[LEAST]:g} to {limits[MOST]:g}"
-    words = {LEAST: "at least", ABOVE: "above", MOST: "at most"}
+    words = {LEAST: "at least", ABOVE: "above", MOST: "at most", BELOW: "below"}
     return " and ".join(f"{words[name]} {limit:g}" for name, limit in limits.items())
+
+
+def check_place(option: str, path: Path, kind: Place) -> None:
+    """Raises `OptionError` where a file or folder to read is not there, or one to write could never be."""
+    try:
+        if kind == "folder" and not path.is_dir():
+            raise OptionError(f"{option}: {'not a' if path.exists() else 'no such'} folder: {path}")
+        if kind == "file" and not path.is_file():
+            raise OptionError(f"{option}: {'not a' if path.exists() else 'no such'} file: {path}")
+        if kind == "new file" and path.is_dir():
+            raise OptionError(f"{option}: a folder, not a file: {path}")
+        if kind in ("new folder", "new file"):
+            folder = path.absolute() if kind == "new folder" else path.absolute().parent
+            existing = next(place for place in (folder, *folder.parents) if place.exists())
+            if not existing.is_dir():
+                raise OptionError(f"{option}: not a folder: {existing}")
+    except OSError as error:
+        raise OptionError(f"{option}: {path}: {error.strerror}") from error
 
 
 def as_plain(options: Options) -> dict[str, Any]:

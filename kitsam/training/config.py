@@ -6,11 +6,22 @@ from pathlib import Path
 from typing import Literal
 
 from kitsam.ct.labels import Target
-from kitsam.ct.strata import POSITIVE_BALANCE
-from kitsam.decoding.config import PromptConfig
-from kitsam.shards.config import CacheConfig
+from kitsam.ct.strata import POSITIVE_BALANCE, strata_for
+from kitsam.decoding.config import PromptConfig, check_run
+from kitsam.shards.config import CacheConfig, check_shards
 from kitsam.system.errors import OptionError
-from kitsam.system.options import Compile, Device, Options, Precision, amount, count, may_change, number, share
+from kitsam.system.options import (
+    Compile,
+    Device,
+    Options,
+    Precision,
+    amount,
+    count,
+    may_change,
+    number,
+    place,
+    share,
+)
 
 
 @dataclass
@@ -75,7 +86,7 @@ class TrainConfig(Options):
     shards: str = may_change()
     """shard set that `kitsam embed` wrote: a folder, or an address that webdataset opens (https:, s3:, gs:,
     pipe:...)"""
-    out: Path = may_change()
+    out: Path = place("new folder", may_change=True)
     """folder of the run"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
@@ -86,14 +97,14 @@ class TrainConfig(Options):
     accumulate: int = count(1, may_change=True)
     """parts that a process computes its share of a batch in, for GPUs with little memory; the result does not
     depend on it"""
-    quotas: Literal["natural"] | dict[str, float] = "natural"
+    quotas: Literal["natural"] | dict[str, float] = number("natural", least=0)
     """share of each stratum in a batch, such as {kidney: 1, tumor: 2}; natural: as in the data"""
     shift: float = share(0.05)
     """each slice of a batch is moved by up to this share of its side, in whole cells of the embedding, its kidneys
     staying on it"""
     init: Literal["auto", "checkpoint", "random"] = "auto"
     """the decoder's first weights: SAM's own, or drawn anew; auto: SAM's own where the encoder has a checkpoint"""
-    start_from: Path | None = None
+    start_from: Path | None = place("folder", None)
     """run of the ROI decoder whose weights a lesion decoder starts from, instead of `init`: worth it where steps
     are few"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -112,7 +123,7 @@ class TrainConfig(Options):
     wandb: bool = may_change(False)
     """send losses, settings and validation pictures to Weights & Biases too (`wandb login` before, or
     WANDB_MODE=offline)"""
-    step_timeout: float = number(60.0, above=0, may_change=True)
+    step_timeout: float = number(60.0, above=0, most=1e9, may_change=True)
     """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and the
     first validation have half an hour"""
     precision: Precision = "auto"
@@ -128,3 +139,18 @@ class TrainConfig(Options):
     def check(self) -> None:
         if self.wandb and find_spec("wandb") is None:
             raise OptionError(f"{self.option('wandb')}: the package wandb is not installed")
+        if self.quotas != "natural":
+            self._check_quotas(self.quotas)
+
+    def _check_quotas(self, quotas: dict[str, float]) -> None:
+        known = strata_for(self.target)
+        for stratum in quotas:
+            if stratum not in known:
+                raise OptionError(f"{self.option('quotas')}: unknown stratum {stratum} (known: {', '.join(known)})")
+        if not any(quotas.values()):
+            raise OptionError(f"{self.option('quotas')}: no stratum has a share above 0 (known: {', '.join(known)})")
+
+    def check_places(self) -> None:
+        super().check_places()
+        check_shards(self.shards, self.option("shards"))
+        check_run(self.start_from, self.option("start_from"))

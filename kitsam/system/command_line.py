@@ -1,0 +1,207 @@
+"""A command line as a dataclass of options: `--config FILE` first, then what the options themselves say.
+
+jsonargparse makes the options from the dataclass. Here stands what the fields alone cannot say to it (positions,
+switches, spelling), how YAML is read, and its errors in plain words: one line that begins with the option.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from docstring_parser import parse_from_object
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader, set_parsing_settings
+
+from kitsam.system.errors import OptionError
+from kitsam.system.options import POSITIONAL, SPELLING, Options, option_of
+from kitsam.system.streams import ERR, OUT
+
+T = TypeVar("T", bound=Options)
+
+
+def read_command_line(command: str, kind: type[T], arguments: Sequence[str]) -> T:
+    """Raises `OptionError`; leaves the program after `--help`."""
+    parser, options = _Parser(command, kind), _options_of(kind)
+    try:
+        parsed = parser.parse_args([_usual_spelling(argument, parser) for argument in arguments])
+        _check_sections(parsed, parser, kind)
+        settings = parser.instantiate(parsed).as_dict()
+    except ArgumentError as error:
+        raise OptionError(_plain(" ".join(str(error).split()), parser, options)) from error
+    return kind(**{one.name: settings[one.name] for one in fields(kind)})
+
+
+class _Parser(ArgumentParser):
+    def __init__(self, command: str, kind: type[Options]) -> None:
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        set_loader(YAML, _read_yaml, exceptions=(yaml.YAMLError,))
+        text = kind.__doc__
+        super().__init__(prog=command, description=text, exit_on_error=False, allow_abbrev=False, parser_mode=YAML)
+        _add_options(self, kind)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse calls it for `--help`."""
+        (ERR if file is None else OUT).write(message or "")
+
+    def option_names(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+
+
+def _add_options(parser: _Parser, kind: type[Options]) -> None:
+    texts = {text.arg_name: text.description for text in parse_from_object(kind).params}
+    by_hand = set()
+    for one in fields(kind):
+        text = texts.get(one.name)
+        if one.metadata.get(POSITIONAL):
+            # A list takes all that is left of the command line.
+            several = {"nargs": "+"} if one.type == list[Path] else {}
+            parser.add_argument(one.name, type=Path if several else one.type, help=text, **several)
+        elif one.type is bool:
+            option = f"--{one.name.replace('_', '-')}"
+            parser.add_argument(option, type=bool, nargs="?", const=True, default=one.default, help=text)
+        elif SPELLING in one.metadata:
+            parser.add_argument(option_of(one), dest=one.name, type=one.type, default=one.default, help=text)
+        else:
+            continue
+        by_hand.add(one.name)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options")
+    parser.add_class_arguments(kind, skip=by_hand)
+
+
+def _usual_spelling(argument: str, parser: _Parser) -> str:
+    """`--batch-size 4` means `--batch_size 4`, and the other way round."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    known = {option.replace("-", "_"): option for option in parser.option_names()}
+    return f"{known.get(name.replace('-', '_'), name)}{equals}{value}"
+
+
+def _check_sections(parsed: Namespace, parser: _Parser, kind: type[Options]) -> None:
+    """A section with nothing in it, as after commenting all of it out, means its defaults."""
+    for one in fields(kind):
+        if is_dataclass(one.type):
+            value = parsed.get(one.name)
+            if value is None:
+                parsed[one.name] = parser.get_defaults()[one.name]
+            elif not isinstance(value, Namespace):
+                raise OptionError(f"{option_of(one)}: must be a table of options, not {value}")
+
+
+YAML = "yaml_1_2"  # jsonargparse's name for how it is read
+
+
+class _Yaml(yaml.SafeLoader):
+    """Plain words as YAML 1.2 reads them. In YAML 1.1 `no` is a boolean, 5e-5 a text and 2026-11-03 a date."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        letter: [(tag, words) for tag, words in resolvers if tag.endswith((":null", ":merge"))]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+# In this order: what is a whole number is also a number.
+for _kind, _words, _letters in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", "[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+):
+    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_words})$"), list(_letters))
+_Yaml.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Yaml)
+
+
+@dataclass(frozen=True)
+class _Option:
+    name: str  # as on the command line
+    kind: Any  # type of its field
+
+
+def _options_of(kind: type[Options], path: str = "") -> dict[str, _Option]:
+    """By key of the YAML file, such as `encoder.name`; sections too."""
+    options = {}
+    for one in fields(kind):
+        options[f"{path}{one.name}"] = _Option(option_of(one, path.rstrip(".")), one.type)
+        if is_dataclass(one.type):
+            options.update(_options_of(one.type, f"{path}{one.name}."))
+    return options
+
+
+def _plain(text: str, parser: _Parser, options: dict[str, _Option]) -> str:
+    """What jsonargparse says of a wrong command line, in a line that begins with the option."""
+    for pattern, say in (
+        (
+            r'Parser key "config": File does not exist: (.*)',
+            lambda path: f"--config: no such file: {path.strip(QUOTES)}",
+        ),
+        (r'Parser key "([\w.]+)": (.*)', lambda key, why: _wrong_value(options, key, why)),
+        (r"unrecognized arguments: (\S+).*", lambda name: _unknown(name, parser)),
+        (r"Option '(.*)' is not accepted", lambda name: _unknown(f"--{name}", parser)),
+        (r"Group '(.*)' does not accept option '(.*)'", lambda group, name: _unknown(f"--{group}.{name}", parser)),
+        (r"the following arguments are required: (.*)", lambda names: _required(options, names.split(", "))),
+        (r"argument (\S+): expected .*", lambda name: f"{name}: needs a value"),
+        (r"Problems parsing config:? ?(.*)", lambda why: f"--config: cannot be read as YAML: {why}"),
+    ):
+        if match := re.fullmatch(pattern, text):
+            return say(*match.groups())
+    return text
+
+
+QUOTES = "'\""
+CLOSE = 0.7  # likeness of two options, 0 to 1, from which one may be meant for the other
+
+
+def _unknown(name: str, parser: _Parser) -> str:
+    name = name.partition("=")[0]
+    if not name.startswith("-"):
+        return f"{name}: not expected here, every option has a name"
+    close = get_close_matches(name, parser.option_names(), 1, CLOSE)
+    return f"{name}: no such option" + (f": did you mean {close[0]}?" if close else "")
+
+
+def _required(options: dict[str, _Option], keys: Sequence[str]) -> str:
+    names = [options[key].name if key in options else key for key in keys]
+    return f"{', '.join(names)}: {'is' if len(names) == 1 else 'are'} required"
+
+
+def _wrong_value(options: dict[str, _Option], key: str, why: str) -> str:
+    while key not in options and "." in key:
+        key = key.rpartition(".")[0]
+    if key not in options:
+        return f"--{key}: {why}"
+    option = options[key]
+    # Where a value fits none of several types, the whole of it comes last.
+    value = re.search(r".*(?:Got|Given) value: (.*)", why)
+    return f"{option.name}: must be {_kind_text(option.kind)}" + (f", not {value[1].strip(QUOTES)}" if value else "")
+
+
+def _kind_text(kind: Any) -> str:
+    """What a value of a type is called."""
+    if is_dataclass(kind):
+        return "a table of options"
+    if get_origin(kind) is Literal:
+        return f"{'one of ' if len(get_args(kind)) > 1 else ''}{', '.join(get_args(kind))}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_kind_text(part) for part in get_args(kind) if part is not NoneType)
+    if get_origin(kind) is dict:
+        return f"a table of {_plural(get_args(kind)[1])}"
+    return _SINGULAR.get(kind) or _plural(kind)
+
+
+def _plural(kind: Any) -> str:
+    parts = get_args(kind)
+    if get_origin(kind) is list or (parts and parts[-1] is Ellipsis):
+        return f"a list of {_plural(parts[0])}"
+    if get_origin(kind) is tuple:
+        return f"{len(parts)} {'lists of ' if get_args(parts[0]) else ''}{_plural(parts[0])}"
+    return {int: "whole numbers", float: "numbers", Path: "paths"}.get(kind, "words")
+
+
+_SINGULAR = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "a word"}

@@ -31,9 +31,11 @@ from kitsam.shards.index import write_index
 from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, count_strata, read_manifest, write_manifest
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.shards.sample import SampleRecord
+from kitsam.shards.units import PLAN
 from kitsam.shards.writer import ShardWriter
 from kitsam.system.console import progress, say
 from kitsam.system.errors import OptionError
+from kitsam.system.seals import write_sealed
 from kitsam.system.seeds import generator
 
 if TYPE_CHECKING:
@@ -160,6 +162,7 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
             index = writer.index()
             write_index(folder / name, index)
             entries.append(ShardEntry(name, stratum, len(index.samples), index.bytes, index.sha256))
+    write_sealed(folder / PLAN, {"units": {}})
     write_manifest(
         folder,
         Manifest(

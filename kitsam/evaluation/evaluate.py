@@ -10,6 +10,7 @@ import json
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -68,15 +69,26 @@ def run(config: EvaluateConfig) -> int:
 
 
 def _check_labels(config: EvaluateConfig, names: list[str], files: dict[str, CaseFiles], manifest: Manifest) -> None:
-    """Raises `OptionError` naming a validation case that the data lack, or whose labels are not the shard set's."""
+    """Raises `OptionError` naming a validation case that the data lack, or whose labels are not the shard set's.
+
+    Labels that cannot be read at all are a bad case, which ends no long job.
+    """
     absent = [name for name in names if name not in files]
     if absent:
         raise OptionError(f"--data: {config.data} lacks {', '.join(absent)} of the shard set's validation cases")
     for name in names:
         path = files[name].segmentation
         known = manifest.cases.get(name)
-        if known and path.is_file() and sha256_of(path) != known.segmentation:
+        if known and path.is_file() and sha256_of(path) != known.segmentation and _can_be_read(path):
             raise OptionError(f"--data: {path}: not the labels that {config.shards} was made from")
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        read_label(path)
+    except CaseError:
+        return False
+    return True
 
 
 def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resealing import replace_in_sealed
 from tiny import evaluate_config
 
 from kitsam.ct.case import find_cases
@@ -90,8 +91,7 @@ def test_without_lesion_decoders_nothing_is_called_a_lesion(data, shards, runs, 
 def test_a_shard_set_of_another_encoder_is_refused_by_name(config, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(config.shards, other)
-    text = (other / "manifest.json").read_text()
-    (other / "manifest.json").write_text(text.replace('"name": "tiny"', '"name": "vit_b"'))
+    replace_in_sealed(other / "manifest.json", '"name": "tiny"', '"name": "vit_b"')
     config.shards = other
     with pytest.raises(
         KitsamError, match="other: encoder name is vit_b, but .*roi/decoder.safetensors was trained with tiny"
@@ -103,8 +103,7 @@ def test_a_shard_set_of_another_encoder_is_refused_by_name(config, tmp_path):
 def test_a_set_in_another_window_is_refused_by_name(config, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(config.shards, other)
-    text = (other / "manifest.json").read_text()
-    (other / "manifest.json").write_text(text.replace("-160.0", "-100.0"))
+    replace_in_sealed(other / "manifest.json", "-160.0", "-100.0")
     config.shards = other
     with pytest.raises(KitsamError, match="input window"):
         evaluator.run(config)

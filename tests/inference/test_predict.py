@@ -24,6 +24,7 @@ from kitsam.inference.bundle import read_bundle
 from kitsam.inference.config import BundleConfig, CascadeConfig, PredictConfig
 from kitsam.inference.scans import canonical_boxes
 from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.tensors import read_tensors, write_tensors
 
 REAL_CT = Path(__file__).parents[2] / "shared" / "data" / "ct" / "abdomen_ct.nii.gz"
 
@@ -167,8 +168,9 @@ def test_what_is_no_bundle_is_refused_by_name(runs, ct, tmp_path):
 def test_runs_of_different_encoders_make_no_bundle(runs, tmp_path):
     other = tmp_path / "tumor"
     shutil.copytree(runs["tumor"], other)
-    text = (other / "shard_set.json").read_text()
-    (other / "shard_set.json").write_text(text.replace('"input_size": 64', '"input_size": 128'))
+    tensors, header = read_tensors(other / "decoder.safetensors")
+    header["shard_set"]["signature"]["encoder"]["input_size"] = 128
+    write_tensors(other / "decoder.safetensors", tensors, header)
     with pytest.raises(KitsamError, match="encoder input_size is 128"):
         bundle.run(BundleConfig(runs["roi"], tmp_path / "model", other))
     assert not (tmp_path / "model").exists()

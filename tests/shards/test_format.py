@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from kitsam.shards.reader import ShardSet
 def read_set(folder, name):
     """Yield (record, embedding, mask) of a shard by its index's offsets alone."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     shape = manifest["embedding"]["shape"]
     dtype = np.dtype(manifest["embedding"]["dtype"])
     index = json.loads((folder / name).with_suffix(".json").read_text())
@@ -29,6 +30,7 @@ def read_set(folder, name):
             embedding = embedding * np.frombuffer(data, np.float32, shape[0], sample["scale"])[:, None, None]
         (offset, size), (mask_offset, mask_size) = sample["record"], sample["mask"]
         mask = np.asarray(Image.open(io.BytesIO(data[mask_offset : mask_offset + mask_size])))
+        assert zlib.crc32(data[sample["embedding"] : mask_offset + mask_size]) == sample["crc32"]
         yield json.loads(data[offset : offset + size]), embedding, mask
 
 

@@ -96,22 +96,22 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_place(shards, copy, da
 @pytest.fixture(scope="module")
 def folds(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("folds") / "set"
-    assert embedding.run(embed_config(data, out, folds=4, keep_ct=True)) == 0
+    assert embedding.run(embed_config(data, out, folds=5, keep_ct=True)) == 0
     return out
 
 
 def test_a_fold_trains_on_all_cases_but_its_own(folds):
     validated = set()
-    for fold in range(4):
+    for fold in range(5):
         shards = ShardSet(folds, fold=fold)
         val = {entry.case for entry in shards.manifest.val}
         seen = {record.case for samples in training_samples(shards) for record in samples.records}
-        assert len(val) == 1 and not val & seen and len(seen) == 3
+        assert len(val) == 1 and not val & seen and len(seen) == 4
         assert {*shards.manifest.split.train} == seen and shards.manifest.split.val == tuple(val)
         cases = shards.manifest.cases
         assert shards.manifest.voxels == tuple(np.sum([cases[name].voxels for name in seen], axis=0))
         validated |= val
-    assert len(validated) == 4
+    assert len(validated) == 5
 
 
 def test_a_fold_draws_each_of_its_samples_once_a_pass(folds):
@@ -123,7 +123,7 @@ def test_a_fold_draws_each_of_its_samples_once_a_pass(folds):
     assert len(set(keys)) == count
 
 
-@pytest.mark.parametrize(("fold", "message"), [(None, "has 4 folds"), (4, "folds 0 to 3")])
+@pytest.mark.parametrize(("fold", "message"), [(None, "has 5 folds"), (5, "folds 0 to 4")])
 def test_a_set_with_folds_wants_one_of_them(folds, fold, message):
     with pytest.raises(OptionError, match=f"--fold: .*{message}"):
         ShardSet(folds, fold=fold)

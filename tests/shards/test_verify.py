@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from resealing import edit_sealed
 
 from kitsam.shards import verify
 from kitsam.shards.config import ShardsConfig
@@ -33,13 +34,14 @@ def rewrite(path: Path, keep) -> None:
         for member, data in keep(members):
             tar.addfile(member, io.BytesIO(data))
     manifest_path, index_path = path.parents[1] / "manifest.json", path.with_suffix(".json")
-    manifest, index = json.loads(manifest_path.read_text()), json.loads(index_path.read_text())
-    entry = next(entry for entry in manifest["train"] if entry["name"].endswith(path.name))
-    found = {"sha256": verify.sha256_of(path), "bytes": path.stat().st_size}
-    entry.update(found)
-    index.update(found)
-    manifest_path.write_text(json.dumps(manifest))
-    index_path.write_text(json.dumps(index))
+    tar_now = {"sha256": verify.sha256_of(path), "bytes": path.stat().st_size}
+    index_path.write_text(json.dumps({**json.loads(index_path.read_text()), **tar_now}))
+
+    def describe(manifest):
+        entry = next(entry for entry in manifest["train"] if entry["name"].endswith(path.name))
+        entry.update(tar_now, index_sha256=verify.sha256_of(index_path))
+
+    edit_sealed(manifest_path, describe)
 
 
 def lose_a_sample(path: Path) -> None:

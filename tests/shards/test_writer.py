@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kitsam.shards.index import UnitRecord, index_path, read_index, write_index
+from kitsam.shards.index import index_path, read_index, write_index
 from kitsam.shards.masks import decode_mask
 from kitsam.shards.sample import SampleRecord
 from kitsam.shards.writer import ShardWriter
@@ -28,7 +28,7 @@ def write(path: Path, numbers=range(3)) -> None:
     with ShardWriter(path) as writer:
         for number in numbers:
             writer.add(*sample(number))
-    write_index(path, writer.index(UnitRecord(planned={"samples": 3})))
+    write_index(path, writer.index())
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from kitsam.ct.labels import TARGETS
+from kitsam.ct.labels import CLASS_NAMES, TARGET_CLASSES, TARGETS, Target
 from kitsam.ct.measure import PERCENTILES
 from kitsam.ct.strata import POSITIVE_BALANCE
 from kitsam.system.console import say
@@ -14,6 +14,10 @@ def print_fingerprint(summary: dict[str, Any], outliers: dict[str, list[str]], s
     """`outliers`: why a person should look at a case; `skipped`: why a case was left out."""
     for table in (_sizes(summary), _strata(summary), _classes(summary), _intensity_table(summary), _balance(summary)):
         say(table)
+    for target in TARGETS:
+        if not _is_labeled(summary, target):
+            classes = " or ".join(CLASS_NAMES[number] for number in TARGET_CLASSES[target])
+            say(f"No case has a voxel of {classes}: a {target} decoder would have nothing to learn from.")
     _list("Outliers", outliers)
     _list("Left out", {name: [reason] for name, reason in skipped.items()})
 
@@ -61,9 +65,13 @@ def _balance(summary: dict[str, Any]) -> Table:
         "decoder", "negative : positive", f"weight (balance {POSITIVE_BALANCE:g})", title="Positive pixels in the loss"
     )
     for target in TARGETS:
-        weight = summary["positive_weight"][target]
-        table.add_row(target, f"{summary['negative_ratio'][target]:.1f}", f"{weight:.2f}")
+        ratio, weight = f"{summary['negative_ratio'][target]:.1f}", f"{summary['positive_weight'][target]:.2f}"
+        table.add_row(target, *((ratio, weight) if _is_labeled(summary, target) else ("–", "–")))
     return table
+
+
+def _is_labeled(summary: dict[str, Any], target: Target) -> bool:
+    return any(summary["voxels"][CLASS_NAMES[number]] for number in TARGET_CLASSES[target])
 
 
 def _list(title: str, cases: dict[str, list[str]]) -> None:

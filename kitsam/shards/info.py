@@ -2,17 +2,23 @@
 
 from rich.table import Table
 
-from kitsam.ct.labels import CLASS_NAMES
+from kitsam.ct.labels import CLASS_NAMES, TARGETS
 from kitsam.shards.config import ShardsConfig
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
+from kitsam.shards.order import holds
+from kitsam.shards.source import open_source
 from kitsam.system.console import say
 
 
 def run(config: ShardsConfig) -> int:
-    manifest = read_manifest(config.shards, "shards")
+    source = open_source(config.shards, config.cache, config.option("shards"))
+    manifest = read_manifest(config.shards, config.option("shards"), source)
     say(_origin(manifest))
     say(_strata(manifest))
     say(_balance(manifest))
+    for target in TARGETS:
+        if not any(count for stratum, count in manifest.strata.items() if holds(stratum, target)):
+            say(f"no training slice of {target}: no {target} decoder can be trained on it")
     for name, reason in manifest.skipped.items():
         say(f"left out: {name}: {reason}")
     return 0
@@ -42,7 +48,7 @@ def _strata(manifest: Manifest) -> Table:
     table = Table("stratum", "samples", "share", title="Training samples")
     total = sum(manifest.strata.values())
     for stratum, count in manifest.strata.items():
-        table.add_row(stratum, str(count), f"{count / total:.1%}")
+        table.add_row(stratum, str(count), f"{count / max(total, 1):.1%}")
     return table
 
 

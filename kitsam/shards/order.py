@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kitsam.ct.labels import Target
 from kitsam.system.errors import OptionError
 from kitsam.system.seeds import generator
 
@@ -39,6 +40,11 @@ class StratumShards:
     samples: tuple[int, ...]
 
 
+def holds(stratum: str, target: Target) -> bool:
+    """Whether slices of a stratum have something for the decoder `target` to find."""
+    return stratum != "background" if target == "roi" else target in stratum.split("_")
+
+
 def quota_weights(quotas: str | Mapping[str, float], available: Mapping[str, int]) -> dict[str, int]:
     """Whole-number weights of the strata in a batch; strata without samples are left out.
 
@@ -56,7 +62,8 @@ def quota_weights(quotas: str | Mapping[str, float], available: Mapping[str, int
         shares = {stratum: Fraction(str(share)) for stratum, share in quotas.items()}
     positive = {stratum: share for stratum, share in shares.items() if share and available[stratum]}
     if not positive:
-        raise OptionError(f"--quotas: no training sample in any of {', '.join(shares)}")
+        option = "--shards" if quotas == "natural" else "--quotas"
+        raise OptionError(f"{option}: no training sample in any of {', '.join(shares)}")
     scale = lcm(*(share.denominator for share in positive.values()))
     weights = {stratum: int(share * scale) for stratum, share in positive.items()}
     divisor = gcd(*weights.values())

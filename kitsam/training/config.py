@@ -74,7 +74,8 @@ class ValidationConfig(Options, section="validation"):
     patience: int = number(0, least=0)
     """stop after so many validations without a better one; 0: never"""
     select: Literal["dice", "dice_pooled"] = "dice"
-    """the best decoder has the highest mean of the cases' Dice, or Dice of all cases' voxels together"""
+    """the best decoder has the highest mean of the cases' Dice, or Dice of all cases' voxels together; a case without
+    what is to be found counts 1 if nothing is found in it, a decoder that finds nothing anywhere counts 0"""
 
 
 @dataclass

@@ -21,18 +21,19 @@ from kitsam.ct.strata import negative_ratio
 from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.runs import DECODER, write_decoder
 from kitsam.system.compiling import compile_where_it_pays
-from kitsam.system.console import progress, say
+from kitsam.system.console import progress, say, warn
 from kitsam.system.processes import START_LIMIT, collective_timeout, report_lost_peer, set_collective_timeout
 from kitsam.training.checkpoint import Progress, load_last_checkpoint, open_run, save_checkpoint
 from kitsam.training.config import TrainConfig
 from kitsam.training.log import Log, start_log
 from kitsam.training.pictures import validation_pictures
-from kitsam.training.setup import Training, set_up
+from kitsam.training.setup import Training, set_up, target_words
 from kitsam.training.step import train_step, trial_step
-from kitsam.training.validation import validate
+from kitsam.training.validation import can_validate, validate
 
 # A validation may keep the other processes waiting so many times as long as the one before it took.
 SLOWER_VALIDATION, LEAST_VALIDATION = 4, timedelta(minutes=5)
+UNKNOWN = Progress.best_dice  # the Dice of a decoder that was never measured
 
 
 def run(config: TrainConfig) -> int:
@@ -50,7 +51,7 @@ def train(config: TrainConfig) -> bool:
     accelerator.wait_for_everyone()
     state = load_last_checkpoint(accelerator, config.out)
     if state.finished:
-        say(f"The run is finished: step {state.step}, best Dice {_best(state, config)}")
+        say(f"The run is finished, step {state.step}. {_outcome(state, config)}")
         return False
     compile_where_it_pays(
         training.decoder,
@@ -67,12 +68,21 @@ def train(config: TrainConfig) -> bool:
     if stopped:
         say(f"Stopped by a signal after step {state.step}, all saved: the same command goes on from there")
     else:
-        say(f"Best validation Dice {_best(state, config)}")
+        say(_outcome(state, config))
     return stopped
 
 
-def _best(state: Progress, config: TrainConfig) -> str:
-    return f"{state.best_dice:.4f} at step {state.best_step}: {config.out / DECODER}"
+def _outcome(state: Progress, config: TrainConfig) -> str:
+    """Which decoder was kept, and what is known of it."""
+    path = config.out / DECODER
+    if state.best_dice == UNKNOWN:
+        return f"Nothing is known of the decoder of step {state.best_step}, the last, {_no_dice(config)}: {path}"
+    found = "" if state.best_dice else ", it finds nothing in the validation cases"
+    return f"Best validation Dice {state.best_dice:.4f} at step {state.best_step}{found}: {path}"
+
+
+def _no_dice(config: TrainConfig) -> str:
+    return f"since no validation case holds {target_words(config.target)}"
 
 
 def _announce(training: Training, state: Progress) -> None:
@@ -80,8 +90,21 @@ def _announce(training: Training, state: Progress) -> None:
     ratio = negative_ratio(training.shards.manifest.voxels, config.target)
     weight = ratio**config.loss.balance
     say(f"{config.target}: {ratio:.1f} negative voxels per positive one; positive pixels weigh {weight:.2f}")
+    if training.accelerator.is_main_process:
+        _warn_of_data(training)
     if state.step:
         say(f"Going on after step {state.step}")
+
+
+def _warn_of_data(training: Training) -> None:
+    """Say what the shard set lacks of what the run wants."""
+    config = training.config
+    shares = {} if config.quotas == "natural" else config.quotas
+    absent = [stratum for stratum, share in shares.items() if share and stratum not in training.order.strata]
+    if absent:
+        warn(f"--quotas: no training slice of {', '.join(absent)}: the batches hold more of the others")
+    if not can_validate(training.shards, config.target):
+        warn(f"there is no validation Dice, {_no_dice(config)}: the last decoder will be kept")
 
 
 def _train(training: Training, state: Progress) -> bool:
@@ -154,17 +177,23 @@ def _validate(training: Training, state: Progress, log: Log) -> None:
     decoder = TargetDecoder(training.decoder, config.prompt)
     rank, ranks = accelerator.process_index, accelerator.num_processes
     result = validate(decoder, training.shards, config.target, accelerator.device, rank, ranks)
-    score = getattr(result, config.validation.select)
-    if score > state.best_dice:
-        state.best_dice, state.best_step, state.stale = score, state.step, 0
-        if accelerator.is_main_process:
-            write_decoder(config.out, training.decoder, training.record)
-    else:
-        state.stale += 1
+    score = result.score(config.validation.select)
+    if _note_score(state, score) and accelerator.is_main_process:
+        write_decoder(config.out, training.decoder, training.record)
     if accelerator.is_main_process:
         log.show(validation_pictures(decoder, training.shards, config.target, accelerator.device), state.step)
     log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
-    log.note = f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
+    log.note = "no validation Dice" if score is None else f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
+
+
+def _note_score(state: Progress, score: float | None) -> bool:
+    """Whether the decoder is to be kept: a better one, and of those of which nothing good is known the last."""
+    better = score is None or score > state.best_dice
+    state.stale = 0 if better else state.stale + 1
+    keep = better or score == state.best_dice == 0
+    if keep:
+        state.best_dice, state.best_step = UNKNOWN if score is None else score, state.step
+    return keep
 
 
 def _this_process_alone(accelerator: Accelerator, signals: list[int]) -> bool:

@@ -14,12 +14,13 @@ from accelerate.utils import (
 from torch import nn
 from torch.optim import Optimizer
 
-from kitsam.ct.strata import strata_for
+from kitsam.ct.labels import CLASS_NAMES, TARGET_CLASSES, Target
+from kitsam.ct.strata import STRATA, strata_for
 from kitsam.decoding.runs import DecoderRecord, TrainedDecoder, check_leak, load_run, record_of
 from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
 from kitsam.shards.batches import batches
 from kitsam.shards.manifest import INITIAL_DECODER, check_signature
-from kitsam.shards.order import SampleOrder
+from kitsam.shards.order import SampleOrder, holds
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.files import sha256_of
@@ -75,6 +76,7 @@ def set_up(config: TrainConfig) -> Training:
     accelerator = _make_accelerator(config)
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
+    _check_target(config, shards, order)
     start = _start(config, shards)
     decoder = start.decoder if start else _initial_decoder(config, shards)
     record = DecoderRecord(config.target, config.prompt, record_of(shards, start))
@@ -97,6 +99,25 @@ def _make_accelerator(config: TrainConfig) -> Accelerator:
             f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes"
         )
     return accelerator
+
+
+def _check_target(config: TrainConfig, shards: ShardSet, order: SampleOrder) -> None:
+    """Raises `OptionError` where no slice to train on holds what the decoder must find: it would learn nothing."""
+    strata = {stratum for stratum in STRATA if holds(stratum, config.target)}
+    if strata & order.strata.keys():
+        return
+    if strata & shards.order("natural", config.batch_size, config.seed, strata_for(config.target)).strata.keys():
+        raise OptionError(f"--quotas: no share for any slice with {target_words(config.target)}, so nothing to learn")
+    fold = "" if config.fold is None else f", fold {config.fold},"
+    raise OptionError(
+        f"--target: no slice of the training cases of {config.shards}{fold} holds {target_words(config.target)}: "
+        f"there is nothing for a {config.target} decoder to learn from"
+    )
+
+
+def target_words(target: Target) -> str:
+    """The classes that the decoder must find."""
+    return " or ".join(CLASS_NAMES[number] for number in TARGET_CLASSES[target])
 
 
 def _start(config: TrainConfig, shards: ShardSet) -> TrainedDecoder | None:

@@ -1,16 +1,19 @@
 """Dice over whole validation cases while training, with boxes of the true ROI.
 
 The ROI decoder's own boxes, the native resolution and the official metrics are evaluate's matter; this is the quick
-look that decides which decoder is kept. Cases are dealt to the processes and their counts gathered.
+look that decides which decoder is kept. Cases are dealt to the processes and their counts gathered. As in the official
+metrics, a case in which truth and prediction are both empty counts 1; so that this never rewards saying nothing, a
+decoder that finds no voxel of what is there counts 0 when the best one is chosen, and where no case holds what is to
+be found there is no Dice.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from kitsam.ct.labels import Target, target_mask
+from kitsam.ct.labels import TARGET_CLASSES, Target, target_mask
 from kitsam.decoding.ask import TargetDecoder, ask, kidney_boxes, roi_boxes
 from kitsam.shards.manifest import ShardEntry
 from kitsam.shards.reader import Samples, ShardSet
@@ -34,8 +37,22 @@ class Overlap(NamedTuple):
 
 
 class ValidationDice(NamedTuple):
-    dice: float  # mean of the cases'
-    dice_pooled: float  # of all cases' voxels together
+    """None where no validation case holds what the decoder must find."""
+
+    dice: float | None  # mean of the cases'
+    dice_pooled: float | None  # of all cases' voxels together
+    finds: bool  # one right voxel at least
+
+    def score(self, select: Literal["dice", "dice_pooled"]) -> float | None:
+        """What decoders are compared by: the selected Dice, 0 for one that finds nothing."""
+        value = getattr(self, select)
+        return value if self.finds or value is None else 0.0
+
+
+def can_validate(shards: ShardSet, target: Target) -> bool:
+    """Whether a validation case holds what the decoder must find; without one its Dice says nothing."""
+    samples = (sample for shard in shards.manifest.val for sample in shards.index(shard).samples)
+    return any(sample.pixels[number] for sample in samples for number in TARGET_CLASSES[target])
 
 
 def validate(
@@ -49,7 +66,10 @@ def validate(
     target_decoder.decoder.train()
     overlaps = sorted(map(tuple, gather_object(overlaps) if ranks > 1 else overlaps))
     everything = Overlap("all", *np.sum([counts for _, *counts in overlaps], axis=0).tolist())
-    return ValidationDice(float(np.mean([Overlap(*overlap).dice for overlap in overlaps])), everything.dice)
+    if not everything.truth:
+        return ValidationDice(None, None, finds=False)
+    dice = float(np.mean([Overlap(*overlap).dice for overlap in overlaps]))
+    return ValidationDice(dice, everything.dice, finds=everything.both > 0)
 
 
 def _case_overlap(

@@ -1,7 +1,8 @@
 """The files that an evaluation ends in: `metrics.csv`, as the official evaluator writes it, and `metrics.json`.
 
 The CSV has the official columns, one row a case and the average last. The JSON says more: intervals, volumes, lesions,
-what was left out, and the settings that it was made with. Older files without intervals and lesions are read as well.
+what was left out, the settings that it was made with, and which groups of classes no case has, if any. Older files
+without intervals and lesions are read as well.
 """
 
 import csv
@@ -13,8 +14,8 @@ from typing import Any, Literal
 from kitsam import __version__
 from kitsam.evaluation.lesions import SIZE_LIMITS_CM, Detection, Lesions
 from kitsam.evaluation.metrics import COLUMNS, CaseScores, volumes_ml
-from kitsam.evaluation.summary import averages, detections, intervals, summarize
-from kitsam.system.errors import KitsamError
+from kitsam.evaluation.summary import absent_groups, averages, detections, intervals, summarize
+from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import complete_or_absent, read_json, write_json
 from kitsam.system.records import as_record
 
@@ -49,6 +50,7 @@ def write_metrics(
         "summary": summarize(scores),
         "average": average,
         "intervals_95": intervals(scores),
+        **({"absent_groups": absent} if (absent := absent_groups(scores)) else {}),
         "lesions": {kind: _detection_entry(lesions) for kind, lesions in detections(scores).items()},
         "cases": [_case_entry(name, case) for name, case in scores.items()],
         "skipped": skipped,
@@ -58,7 +60,8 @@ def write_metrics(
 
 
 def _write_csv(path: Path, scores: Mapping[str, CaseScores], average: dict[str, float]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    # A name that no encoding has letters for is kept escaped.
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["caseID", *COLUMNS])
         for name, case in scores.items():
@@ -83,10 +86,10 @@ def _case_entry(name: str, case: CaseScores) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """Raises `KitsamError` naming the file when it is missing or is no `metrics.json` of this format."""
+    """Raises `OptionError` naming the file when it is missing, `KitsamError` when it is no such file of this format."""
     path = folder / JSON_NAME
     if not path.is_file():
-        raise KitsamError(f"{path}: no such file: run `kitsam evaluate` or `kitsam score` first")
+        raise OptionError(f"{path}: no such file: run `kitsam evaluate` or `kitsam score` first")
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         raise KitsamError(f"{path}: not a metrics file of format {FORMAT_VERSION}")

@@ -1,6 +1,8 @@
 """What the scores of many cases come to: means with intervals, beside the paper's, and lesions found.
 
-The averages are plain means over cases, so that a small tumor counts as much as a large one.
+The averages are plain means over cases, so that a small tumor counts as much as a large one. A group of classes that
+no case has is scored all the same, as the official evaluator does it: 1 for each case in which nothing is called so.
+Such figures say nothing about what they are named for, and are marked.
 """
 
 from collections.abc import Mapping
@@ -10,9 +12,10 @@ from statistics import fmean, median
 import numpy as np
 from rich.table import Table
 
+from kitsam.ct.labels import CLASS_NAMES
 from kitsam.evaluation.bootstrap import mean_intervals
 from kitsam.evaluation.lesions import SIZE_NAMES, Detection, detection
-from kitsam.evaluation.metrics import COLUMNS, SUMMARY, CaseScores, summary_of
+from kitsam.evaluation.metrics import COLUMNS, GROUPS, SUMMARY, CaseScores, summary_of
 
 Interval = tuple[float, float]
 
@@ -33,6 +36,13 @@ RESULT_LABELS = {
     "SD_kidney": "kidney and masses surface Dice",
     "SD_masses": "masses surface Dice",
     "SD_tumor": "tumor surface Dice",
+}
+# Which figures rest on a group of classes, beside the two means of all groups.
+MEANS = ("Dice", "surface_Dice")
+GROUP_FIGURES = {
+    "kidney_and_mass": ("kidney_and_masses_Dice", "SD_kidney"),
+    "mass": ("masses_Dice", "SD_masses"),
+    "tumor": ("tumor_Dice", "SD_tumor"),
 }
 
 
@@ -86,6 +96,15 @@ def result_rows(scores: Mapping[str, CaseScores]) -> list[ResultRow]:
     return rows
 
 
+def absent_groups(scores: Mapping[str, CaseScores]) -> list[str]:
+    """The groups of classes of which no case has a voxel."""
+    return [
+        group
+        for group, classes in GROUPS.items()
+        if not any(getattr(case, f"true_{CLASS_NAMES[label]}_ml") for case in scores.values() for label in classes)
+    ]
+
+
 def detections(scores: Mapping[str, CaseScores]) -> dict[str, Detection]:
     """Of tumors and of cysts."""
     return {kind: detection([getattr(case, kind) for case in scores.values()]) for kind in ("tumors", "cysts")}
@@ -93,19 +112,26 @@ def detections(scores: Mapping[str, CaseScores]) -> dict[str, Detection]:
 
 def results_table(scores: Mapping[str, CaseScores]) -> Table:
     """The summary beside the paper's figures, then the surface Dice of each group."""
+    caption = ["95 %: bootstrap interval of the mean", "paper: TransferSAM, on the test cases of KiTS23, not on these"]
+    absent = absent_groups(scores)
+    marked = {label for group in absent for label in GROUP_FIGURES[group]} | {*(MEANS if absent else ())}
+    if absent:
+        classes = ", ".join(" and ".join(CLASS_NAMES[label] for label in GROUPS[group]) for group in absent)
+        caption.append(f"*: no case has {classes}, and a case counts 1 where nothing is called so")
     table = Table(
         title=f"Official KiTS23 metrics, cases: {len(scores)}",
-        caption="95 %: bootstrap interval of the mean\npaper: TransferSAM, on the test cases of KiTS23, not on these",
+        caption="\n".join(caption),
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("")
     for name in ("mean", "95 %", "median", "lowest", "paper"):
         table.add_column(name, justify="right")
-    for index, row in enumerate(result_rows(scores), start=1):
+    for index, (name, row) in enumerate(zip(RESULT_LABELS, result_rows(scores)), start=1):
+        label = f"{row.label} *" if name in marked else row.label
         middle = (f"{value:.3f}" for value in (row.median, row.lowest))
         table.add_row(
-            row.label, f"{row.mean:.3f}", row.interval_text, *middle, row.paper_text, end_section=index == len(SUMMARY)
+            label, f"{row.mean:.3f}", row.interval_text, *middle, row.paper_text, end_section=index == len(SUMMARY)
         )
     return table
 

@@ -1,20 +1,34 @@
 """Cases on disk: a CT volume, and the labels drawn on it.
 
-Two layouts are read: KiTS (`case_00000/imaging.nii.gz` and `segmentation.nii.gz`) and nnU-Net
-(`imagesTr/NAME_0000.nii.gz` and `labelsTr/NAME.nii.gz`).
+Every command takes its cases from here: the same folder holds the same cases for all, and what is no case for one is
+none for another (`layouts.py`). A case is used, or left out by name.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from kitsam.ct.volume import Geometry, check_same_shape, read_image, read_label
+from kitsam.ct.layouts import CaseFiles, kits_cases, nnunet_cases
+from kitsam.ct.volume import (
+    Geometry,
+    Volume,
+    check_same_place,
+    check_there,
+    read_geometry,
+    read_image,
+    read_label,
+)
+from kitsam.system.console import is_main_process, warn
 from kitsam.system.errors import CaseError, OptionError
 
 T = TypeVar("T")
+USABLE_NAME = re.compile(r"[^./\\\0]+")
 
 
 @dataclass(frozen=True)
@@ -26,53 +40,67 @@ class Case:
     label: np.ndarray | None  # (S, H, W) uint8, None where no segmentation exists
     spacing: tuple[float, float, float]  # mm between slices, rows, columns
     geometry: Geometry
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """Where a case is on disk."""
-
-    name: str
-    imaging: Path
-    segmentation: Path
+    doubts: tuple[str, ...] = ()  # what a person should know of its files
 
 
 def find_cases(data: Path, option: str = "--data") -> dict[str, CaseFiles]:
-    """Every case of a KiTS or nnU-Net folder by name, sorted. Files are not opened.
+    """Every case of a KiTS or nnU-Net folder by name, sorted; of nnU-Net's the training cases. No scan is opened.
 
-    Raises `OptionError` when the folder is missing or holds no case.
+    What might be taken for a case and is none is warned of, once. Raises `OptionError` when the folder is missing or
+    holds no case, or two cases have one name.
     """
     if not data.is_dir():
         raise OptionError(f"{option}: no such folder: {data}")
-    cases = [_kits_files(folder) for folder in sorted(data.iterdir()) if _is_case_folder(folder)]
-    for image in sorted(data.glob("images*/*_0000.nii.gz")):
-        name = image.name.removesuffix("_0000.nii.gz")
-        labels = image.parent.with_name(image.parent.name.replace("images", "labels"))
-        cases.append(CaseFiles(name, image, labels / f"{name}.nii.gz"))
+    kits, nnunet = kits_cases(data), nnunet_cases(data, option)
+    for note in (*kits.notes, *nnunet.notes):
+        _warn_once(note)
+    cases = _by_name([*kits.cases, *nnunet.cases], option)
     if not cases:
         raise OptionError(
             f"{option}: no case in {data} (expected case_00000/imaging.nii.gz or imagesTr/NAME_0000.nii.gz)"
         )
+    return cases
+
+
+def paths_of(cases: Mapping[str, CaseFiles]) -> list[Path]:
+    """The files of all cases."""
+    return [path for files in cases.values() for path in (files.imaging, files.segmentation)]
+
+
+def find_test_cases(data: Path, option: str = "--data") -> dict[str, CaseFiles]:
+    """The cases of nnU-Net's `imagesTs` and `labelsTs` by name, sorted; often there are none."""
+    return _by_name(nnunet_cases(data, option, "Ts").cases, option)
+
+
+def _by_name(cases: Sequence[CaseFiles], option: str) -> dict[str, CaseFiles]:
+    by_key: dict[str, CaseFiles] = {}
     for files in cases:
-        # WebDataset ends a sample's key at the first dot, so such names would merge samples.
-        if "." in files.name:
-            raise CaseError(f"{files.imaging}: a case name may not hold a dot")
-    return {files.name: files for files in sorted(cases, key=lambda files: files.name)}
+        # Files named for cases must not replace each other where case, or the way an umlaut is written, does not count.
+        key = unicodedata.normalize("NFC", files.name).casefold()
+        if key in by_key:
+            raise OptionError(f"{option}: two cases of one name: {by_key[key].imaging} and {files.imaging}")
+        by_key[key] = files if USABLE_NAME.fullmatch(files.name) else _with_bad_name(files)
+    return {files.name: files for files in sorted(by_key.values(), key=lambda files: files.name)}
 
 
-def _is_case_folder(folder: Path) -> bool:
-    return (folder / "imaging.nii.gz").exists() or (folder / "segmentation.nii.gz").exists()
+def _with_bad_name(files: CaseFiles) -> CaseFiles:
+    # WebDataset ends a sample's key at the first dot, so such names would merge samples.
+    return replace(files, problem=f"{files.imaging}: the case name {files.name!r} may not hold a dot or a slash")
 
 
-def _kits_files(folder: Path) -> CaseFiles:
-    return CaseFiles(folder.name, folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
+@cache
+def _warn_once(note: str) -> None:
+    if is_main_process():
+        warn(note)
 
 
-def check_files(files: CaseFiles) -> None:
-    """Raises `CaseError` naming the first file of a case that is missing."""
-    for path in (files.imaging, files.segmentation):
-        if not path.is_file():
-            raise CaseError(f"{path}: no such file")
+def check_files(files: CaseFiles, needs_label: bool = True) -> None:
+    """Raises `CaseError` where a case cannot be used, whatever its files hold, or one of them is missing."""
+    if files.problem:
+        raise CaseError(files.problem)
+    check_there(files.imaging)
+    if needs_label:
+        check_there(files.segmentation)
 
 
 def try_case(read: Callable[[CaseFiles], T], files: CaseFiles) -> T | CaseError:
@@ -86,13 +114,28 @@ def try_case(read: Callable[[CaseFiles], T], files: CaseFiles) -> T | CaseError:
 def read_case(files: CaseFiles, needs_label: bool = True) -> Case:
     """Read and check one case.
 
-    Raises `CaseError` naming the file: missing, truncated, not 3-D, NaN, labels outside 0-3, or an image and a
-    label of different shapes. Without `needs_label` the segmentation is not read.
+    Raises `CaseError` naming the file: missing, truncated, not 3-D, NaN, labels outside 0-3, or labels that do not lie
+    where the image lies. Without `needs_label` the segmentation is not read.
     """
+    check_files(files, needs_label)
     image = read_image(files.imaging)
-    label = None
+    label, doubts = None, image.doubts
     if needs_label:
         volume = read_label(files.segmentation)
-        check_same_shape(files.segmentation, volume, image)
+        doubts += check_same_place(files.segmentation, volume.geometry, image.geometry)
         label = volume.voxels
-    return Case(files.name, image.voxels, label, image.spacing, image.geometry)
+    return Case(files.name, image.voxels, label, image.spacing, image.geometry, doubts)
+
+
+def read_truth(files: CaseFiles) -> Volume:
+    """The labels of a case, checked as `read_case` checks them; of the scan, where there is one, only the header."""
+    if files.problem:
+        raise CaseError(files.problem)
+    label = read_label(files.segmentation)
+    if not files.imaging.is_file():
+        return label
+    try:
+        scan = read_geometry(files.imaging)
+    except CaseError as error:
+        return replace(label, doubts=(*label.doubts, f"{error}: not compared with its labels"))
+    return replace(label, doubts=(*label.doubts, *check_same_place(files.segmentation, label.geometry, scan)))

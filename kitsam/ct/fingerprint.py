@@ -13,15 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kitsam.ct.case import CaseFiles, find_cases, try_case
+from kitsam.ct.case import CaseFiles, find_cases, paths_of, try_case
 from kitsam.ct.config import FingerprintConfig
 from kitsam.ct.fingerprint_plot import plot_fingerprint
 from kitsam.ct.fingerprint_tables import print_fingerprint
 from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR
+from kitsam.ct.layouts import DATASET
 from kitsam.ct.measure import CaseFingerprint, measure, round_digits, summarize
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import write_text
+from kitsam.system.outputs import refuse_overwriting
 
 READING_THREADS = min(4, os.cpu_count() or 1)  # unpacking gzip releases the interpreter
 
@@ -33,13 +35,14 @@ USUAL_ASPECT = 1.01  # longer by shorter side of a pixel, at most
 
 def run(config: FingerprintConfig) -> int:
     files = find_cases(config.data, "DATA")
+    folder = config.out or Path()
+    text, picture = folder / "fingerprint.json", folder / "fingerprint.png"
+    refuse_overwriting([text, picture], [*paths_of(files), config.data / DATASET])
     cases, skipped = _measure_all(list(files.values()))
     if not cases:
         raise OptionError(f"DATA: no usable case in {config.data}: {next(iter(skipped.values()))}")
     outliers = {case.name: reasons for case in cases if (reasons := list(_oddities(case, cases)))}
     summary = summarize(cases)
-    folder = config.out or Path()
-    text, picture = folder / "fingerprint.json", folder / "fingerprint.png"
     write_text(text, _json(summary, cases, outliers, skipped))
     plot_fingerprint(picture, cases)
     print_fingerprint(summary, outliers, skipped)
@@ -56,6 +59,8 @@ def _measure_all(files: Sequence[CaseFiles]) -> tuple[list[CaseFingerprint], dic
                 warn(f"{case.name} is left out: {result}")
                 skipped[case.name] = str(result)
             else:
+                for doubt in result.doubts:
+                    warn(doubt)
                 cases.append(result)
             tick(1, case.name)
     return cases, skipped
@@ -76,8 +81,7 @@ def _oddities(case: CaseFingerprint, cases: Sequence[CaseFingerprint]) -> Iterat
         yield f"field of view of {fields[0]:.0f} x {fields[1]:.0f} mm"
     if max(row_spacing, column_spacing) > USUAL_ASPECT * min(row_spacing, column_spacing):
         yield f"pixels are not square: {row_spacing:g} x {column_spacing:g} mm"
-    if case.hu_range[0] >= 0:
-        yield f"no value below {case.hu_range[0]:g} HU: probably stored without rescale slope and intercept, or clipped"
+    yield from case.doubts
 
 
 def _json(

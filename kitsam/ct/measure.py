@@ -26,14 +26,16 @@ class CaseFingerprint:
     name: str
     shape: tuple[int, int, int]  # slices, rows, columns
     spacing: tuple[float, float, float]  # mm
+    voxel_ml: float
     hu_range: tuple[float, float]  # of the whole scan
     voxels: tuple[int, ...]  # per class
     strata: dict[str, int]  # slices per stratum
     histogram: np.ndarray  # (3, HU bins) int64: kidney, tumor, cyst
+    doubts: tuple[str, ...]  # about its files
 
     def milliliters(self, kind: int) -> float:
         """Volume of one class."""
-        return self.voxels[kind] * float(np.prod(self.spacing)) / 1000
+        return self.voxels[kind] * self.voxel_ml
 
 
 def measure(files: CaseFiles) -> CaseFingerprint:
@@ -46,10 +48,12 @@ def measure(files: CaseFiles) -> CaseFingerprint:
         case.name,
         case.image.shape,
         case.spacing,
+        case.geometry.voxel_ml,
         (float(case.image.min()), float(case.image.max())),
         tuple(pixels.sum(axis=0).tolist()),
         {stratum: strata[stratum] for stratum in STRATA},
         histogram,
+        case.doubts,
     )
 
 

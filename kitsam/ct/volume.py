@@ -4,8 +4,13 @@ KiTS stores slices first, in orientation IPL: index 0 runs to the feet, 1 to the
 a slice looks as radiologists see it. A file in any other orientation is brought to that frame by permuting and flipping
 axes only, and `Geometry` brings a label volume back, voxel for voxel. Nothing is resampled. A whole CT is held in
 memory as float32.
+
+A file that says something else than numbers in mm is refused. What a person should know of a file that can be used all
+the same is a doubt of its volume (`doubts.py`).
 """
 
+import os
+import stat
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,23 +18,33 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
+    inv_ornt_aff,
     io_orientation,
     ornt_transform,
 )
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from kitsam.ct.doubts import farthest_shift, geometry_doubts, intensity_doubts
 from kitsam.ct.labels import CYST
 from kitsam.system.errors import CaseError
 from kitsam.system.files import complete_or_absent
 
 CANONICAL = "IPL"
 LABEL_BLOCK = 1 << 20  # bytes of a label file that are read and checked at once
+XYZ_UNITS, OTHER_UNITS = 7, {1: "meters", 3: "micrometers"}  # bits of `xyzt_units`, and their values that are not mm
+FLAT = 1e-3  # volume of a voxel, as a share of the product of its sides, below which its axes lie in a plane
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
+
+# How far a label map may lie from its scan, in the scan's voxels, at the corner where it lies farthest.
+FARTHEST_SHIFT = 1.0  # with more it is a map of something else, or flipped
+SMALL_SHIFT = 0.05  # with less no word is needed: programs round affines
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,22 @@ class Geometry:
     affine: np.ndarray  # (4, 4) float64, voxel indices of the file -> mm
     header: nib.Nifti1Header
     to_file: np.ndarray  # (3, 2) nibabel orientation that turns a canonical array into the file's
+    shape: tuple[int, int, int]  # slices, rows, columns
+
+    @property
+    def canonical(self) -> np.ndarray:
+        """(4, 4) canonical voxel indices -> mm: what two files have in common, however each keeps its axes."""
+        return self.affine @ np.linalg.inv(inv_ornt_aff(self.to_file, self.shape))
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm between slices, rows, columns, along the axes."""
+        return tuple(float(mm) for mm in np.linalg.norm(self.canonical[:3, :3], axis=0))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Of one voxel; where axes are sheared it is less than the product of the spacing."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def in_file_order(self, volume: np.ndarray) -> np.ndarray:
         """Canonical (S, H, W) array -> the file's axis order and directions."""
@@ -59,15 +90,35 @@ class Volume:
     voxels: np.ndarray  # (S, H, W)
     spacing: tuple[float, float, float]  # mm between slices, rows, columns
     geometry: Geometry
+    doubts: tuple[str, ...] = ()  # what a person should know of the file, which each of them names
 
 
 def check_same_shape(path: Path, volume: Volume, reference: Volume) -> None:
     """Raises `CaseError` naming `path` when the volume's shape is not that of the scan, `reference`."""
-    if volume.voxels.shape != reference.voxels.shape:
+    _check_shape(path, volume.voxels.shape, reference.voxels.shape)
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise CaseError(f"{path}: shape {shape} differs from the scan's {expected} (slices, rows, columns)")
+
+
+def check_same_place(path: Path, label: Geometry, scan: Geometry) -> tuple[str, ...]:
+    """Doubts about where a label map lies. Raises `CaseError` naming `path` when that is not where its scan lies."""
+    _check_shape(path, label.shape, scan.shape)
+    shift = farthest_shift(label.canonical, scan.canonical, scan.shape)
+    if shift > FARTHEST_SHIFT:
         raise CaseError(
-            f"{path}: shape {volume.voxels.shape} differs from the scan's {reference.voxels.shape} "
-            "(slices, rows, columns)"
+            f"{path}: does not lie where its scan lies: the affines are up to {shift:.3g} voxels apart "
+            f"(orientation {_axes(label)}, the scan's {_axes(scan)})"
         )
+    if shift > SMALL_SHIFT:
+        return (f"{path}: the affine differs from the scan's, by up to {shift:.2g} voxels",)
+    return ()
+
+
+def _axes(geometry: Geometry) -> str:
+    return "".join(nib.aff2axcodes(geometry.affine))
 
 
 def read_image(path: Path) -> Volume:
@@ -76,7 +127,7 @@ def read_image(path: Path) -> Volume:
     voxels = volume.voxels.astype(np.float32)
     if not np.isfinite(voxels).all():
         raise CaseError(f"{path}: holds NaN or infinite values")
-    return Volume(voxels, volume.spacing, volume.geometry)
+    return Volume(voxels, volume.spacing, volume.geometry, (*volume.doubts, *intensity_doubts(path, voxels)))
 
 
 def read_label(path: Path) -> Volume:
@@ -84,61 +135,105 @@ def read_label(path: Path) -> Volume:
     return _read_canonical(path, _read_labels)
 
 
-def _read_canonical(path: Path, read: Callable[[nib.Nifti1Image, Path], np.ndarray]) -> Volume:
-    if not path.is_file():
-        raise CaseError(f"{path}: no such file")
+def read_geometry(path: Path) -> Geometry:
+    """Where a scan's voxels are, from the file's header alone. Raises `CaseError` where that cannot be used."""
+    check_there(path)
     try:
-        image, voxels = _read_whole(path, read)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
-        raise CaseError(
-            f"{path}: cannot be read as NIfTI, perhaps truncated or damaged: {' '.join(str(error).split())}"
-        ) from error
-    orientation = io_orientation(image.affine) if np.isfinite(image.affine).all() else np.full((3, 2), np.nan)
-    if np.isnan(orientation).any():
-        raise CaseError(f"{path}: the affine does not say how the axes lie")
-    canonical = axcodes2ornt(CANONICAL)
-    to_canonical = ornt_transform(orientation, canonical)
-    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
-    spacing = np.empty(3)
-    spacing[to_canonical[:, 0].astype(int)] = sizes
-    geometry = Geometry(image.affine, image.header, ornt_transform(canonical, orientation))
-    return Volume(apply_orientation(voxels, to_canonical), tuple(float(mm) for mm in spacing), geometry)
+        return _geometry(path, _nifti(path, nib.load(path)))
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
-def _read_whole(path: Path, read: Callable[[nib.Nifti1Image, Path], np.ndarray]) -> tuple[nib.Nifti1Image, np.ndarray]:
-    """The image, and its voxels in the file's order.
+def _read_canonical(path: Path, read: Callable[[ArrayProxy, Path], np.ndarray]) -> Volume:
+    check_there(path)
+    try:
+        geometry, voxels = _read_whole(path, read)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    to_canonical = ornt_transform(io_orientation(geometry.affine), axcodes2ornt(CANONICAL))
+    doubts = geometry_doubts(path, geometry.header, geometry.affine, voxels.shape)
+    return Volume(apply_orientation(voxels, to_canonical), geometry.spacing, geometry, tuple(doubts))
+
+
+def check_there(path: Path) -> None:
+    """Raises `CaseError` saying why there is no such file."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return
+        reason = "not a file"
+    except FileNotFoundError:
+        reason = f"a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else "no such file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise CaseError(f"{path}: {reason}")
+
+
+def _unreadable(path: Path, error: Exception) -> CaseError:
+    reason = " ".join(str(error).split())
+    return CaseError(f"{path}: cannot be read as NIfTI, perhaps truncated or damaged: {reason}")
+
+
+def _read_whole(path: Path, read: Callable[[ArrayProxy, Path], np.ndarray]) -> tuple[Geometry, np.ndarray]:
+    """The geometry, and the voxels in the file's order.
 
     The stream is read to its end, where gzip's checksum is: nibabel alone stops after the last voxel, and for most
     damaged bits returns wrong voxels without an error.
     """
-    kind = type(nib.load(path))
-    if not issubclass(kind, nib.Nifti1Image):
-        raise CaseError(f"{path}: not NIfTI in one file (.nii.gz or .nii) but {kind.__name__}")
+    kind = type(_nifti(path, nib.load(path)))
     with ImageOpener(path) as opener:
         image = kind.from_stream(opener.fobj)
-        if image.get_data_dtype().kind not in "iuf":
-            raise CaseError(f"{path}: expected a number per voxel, found {image.get_data_dtype()}")
-        if len(image.shape) != 3:
-            raise CaseError(f"{path}: expected a 3-D volume, found shape {image.shape}")
-        if 0 in image.shape:
-            raise CaseError(f"{path}: holds no voxels, shape {image.shape}")
-        voxels = read(image, path)
+        geometry = _geometry(path, image)
+        shape = image.shape[:3]
+        voxels = read(image.dataobj if image.shape == shape else image.dataobj.reshape(shape), path)
         while opener.read(1 << 20):
             pass
-    return image, voxels
+    return geometry, voxels
 
 
-def _read_voxels(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+def _nifti(path: Path, image: object) -> nib.Nifti1Image:
+    if not isinstance(image, nib.Nifti1Image):
+        raise CaseError(f"{path}: not NIfTI in one file (.nii.gz or .nii) but {type(image).__name__}")
+    return image
+
+
+def _geometry(path: Path, image: nib.Nifti1Image) -> Geometry:
+    """Raises `CaseError` where the file does not say where the voxels of a volume are."""
+    if image.get_data_dtype().kind not in "iuf":
+        raise CaseError(f"{path}: expected a number per voxel, found {image.get_data_dtype()}")
+    # Some programs store a volume with a fourth axis of one.
+    if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]):
+        raise CaseError(f"{path}: expected a 3-D volume, found shape {image.shape}")
+    if 0 in image.shape:
+        raise CaseError(f"{path}: holds no voxels, shape {image.shape}")
+    if unit := OTHER_UNITS.get(int(image.header["xyzt_units"]) & XYZ_UNITS):
+        raise CaseError(f"{path}: the header gives lengths in {unit}: store them in mm")
+    orientation = _orientation(image.affine)
+    if np.isnan(orientation).any():
+        raise CaseError(f"{path}: the affine does not say how the axes lie")
+    to_file = ornt_transform(axcodes2ornt(CANONICAL), orientation)
+    shape = tuple(image.shape[int(axis)] for axis in to_file[:, 0])
+    return Geometry(image.affine, image.header, to_file, shape)
+
+
+def _orientation(affine: np.ndarray) -> np.ndarray:
+    """(3, 2) of nibabel, NaN where the axes do not span a volume."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= FLAT * np.prod(sizes):
+        return np.full((3, 2), np.nan)
+    return io_orientation(affine)
+
+
+def _read_voxels(voxels: ArrayProxy, path: Path) -> np.ndarray:
     """In the file's order, with slope and intercept applied."""
-    return np.asanyarray(image.dataobj)
+    return np.asanyarray(voxels)
 
 
-def _read_labels(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+def _read_labels(voxels: ArrayProxy, path: Path) -> np.ndarray:
     """In the file's order, as uint8; some planes at a time, since a file may store its labels as float64."""
-    labels = np.empty(image.shape, np.uint8, order="F")
-    planes = max(LABEL_BLOCK // (image.get_data_dtype().itemsize * image.shape[0] * image.shape[1]), 1)
-    for first in range(0, image.shape[2], planes):
-        block = np.asanyarray(image.dataobj[..., first : first + planes])
+    labels = np.empty(voxels.shape, np.uint8, order="F")
+    planes = max(LABEL_BLOCK // (voxels.dtype.itemsize * voxels.shape[0] * voxels.shape[1]), 1)
+    for first in range(0, voxels.shape[2], planes):
+        block = np.asanyarray(voxels[..., first : first + planes])
         with np.errstate(invalid="ignore"):
             part = block.astype(np.uint8, copy=False)
         if part.max() > CYST or (part is not block and not np.array_equal(part, block)):

@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from kitsam.ct.case import CaseFiles, check_files, find_cases, try_case
+from kitsam.ct.case import CaseFiles, check_files, find_cases, read_truth, try_case
 from kitsam.ct.config import ViewsConfig
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.split import Split, make_folds, make_split, read_folds, read_split
 from kitsam.ct.strata import STRATA, stratum_of
 from kitsam.ct.views import draw_view, view_masks
-from kitsam.ct.volume import read_label
 from kitsam.embedding.config import EmbedConfig
 from kitsam.shards.units import PLAN
 from kitsam.system.console import progress, warn
@@ -187,7 +186,7 @@ def _read_cases(
 
 
 def _plan_case(files: CaseFiles, segmentation: str, train: bool, val: bool, config: EmbedConfig) -> CasePlan:
-    label = read_label(files.segmentation).voxels
+    label = read_truth(files).voxels
     voxels = np.bincount(label.ravel(), minlength=len(CLASS_NAMES))
     slices = _training_slices(label, files.name, config) if train else []
     views = [(z, view) for z in slices for view in range(config.views.count)]

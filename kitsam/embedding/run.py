@@ -17,7 +17,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from kitsam.ct.case import CaseFiles, find_cases, read_case
+from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_case
 from kitsam.ct.config import InputConfig
 from kitsam.ct.split import write_split
 from kitsam.decoding.config import PromptConfig
@@ -31,21 +31,31 @@ from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.index import index_path
 from kitsam.shards.manifest import INITIAL_DECODER, NAME, write_manifest
-from kitsam.shards.units import read_unit, unit_path
+from kitsam.shards.units import PLAN, read_unit, unit_path
 from kitsam.system.compiling import compile_where_it_pays, seconds_per_batch
 from kitsam.system.console import progress, say
 from kitsam.system.errors import CaseError, KitsamError, OptionError
 from kitsam.system.files import sha256_of
+from kitsam.system.outputs import refuse_overwriting
 from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16, use_cpu
 from kitsam.system.tensors import write_tensors
 
+SPLITS = "splits.json"
+
 
 def run(config: EmbedConfig) -> int:
+    _refuse_overwriting(config)
     processes = start_processes(config.device)
     if config.dry_run:
         return _dry_run(config)
     with report_lost_peer():
         return _embed(config, processes)
+
+
+def _refuse_overwriting(config: EmbedConfig) -> None:
+    outputs = [config.out, *(config.out / name for name in (PLAN, NAME, SPLITS, INITIAL_DECODER))]
+    given = [config.data, config.splits, config.encoder.checkpoint, *paths_of(find_cases(config.data))]
+    refuse_overwriting(outputs, given)
 
 
 def _embed(config: EmbedConfig, processes: PartialState) -> int:
@@ -166,7 +176,7 @@ def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record
         unit_path(config.out, unit.name).unlink(missing_ok=True)
     for leftover in config.out.glob("*/.tmp-*"):
         leftover.unlink()
-    write_split(config.out / "splits.json", plan.split)
+    write_split(config.out / SPLITS, plan.split)
     if config.encoder.name != "tiny" and not (config.out / INITIAL_DECODER).exists():
         state = read_checkpoint(checkpoint_path(config.encoder.name, config.encoder.checkpoint))
         weights = {k: v for k, v in state.items() if k.startswith(("mask_decoder.", "prompt_encoder."))}

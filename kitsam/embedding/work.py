@@ -50,6 +50,8 @@ def embed_units(
                     warn(f"{name} is left out: {scan}")
                     shards.skipped[name] = str(scan)
                 else:
+                    for doubt in scan.case.doubts:
+                        warn(doubt)
                     shards.scans[name] = scan.sha256
                     _encode_case(scan.case, encode, config, shards, clock)
                 tick(len(shards.samples[name]), name)

@@ -52,5 +52,5 @@ def save_and_score(out: Path, files: CaseFiles, label: np.ndarray, fingerprint: 
     """Write the label map, then its result: (S, H, W) uint8 in the canonical frame."""
     truth = read_label(files.segmentation)
     save_label(out / PREDICTIONS / f"{files.name}.nii.gz", label, truth.geometry)
-    scores = score_case(truth.voxels, label, truth.spacing)
+    scores = score_case(truth.voxels, label, truth.spacing, truth.geometry.voxel_ml)
     write_result(out, files.name, CaseResult(fingerprint, scores))

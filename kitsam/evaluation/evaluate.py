@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from kitsam.ct.case import CaseFiles, find_cases
+from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth
 from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
 from kitsam.decoding.runs import TrainedDecoder, check_leak, load_runs
@@ -38,6 +38,7 @@ from kitsam.shards.source import absolute
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import sha256_of
+from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.processes import deal, report_lost_peer, start_processes
 
 MOST_WAITING = 2  # label maps that wait for a worker, for each of them
@@ -45,6 +46,7 @@ MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
 def run(config: EvaluateConfig) -> int:
     files = find_cases(config.data)
+    _refuse_overwriting(config, files)
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
     runs = load_runs(config.roi, config.tumor, config.cyst)
     for target, trained in runs.items():
@@ -66,6 +68,14 @@ def run(config: EvaluateConfig) -> int:
         processes.wait_for_everyone()
     failed = _finish(config, sorted(cases), runs, shards) if processes.is_main_process else {}
     return 1 if failed or shards.manifest.skipped else 0
+
+
+def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> None:
+    label_maps = [config.out / PREDICTIONS / f"{name}.nii.gz" for name in files]
+    outputs = [config.out, config.out / CSV_NAME, config.out / JSON_NAME, *label_maps]
+    runs = [run for run in (config.roi, config.tumor, config.cyst) if run]
+    given = [config.data, Path(config.shards), *runs, *paths_of(files)]
+    refuse_overwriting(outputs, [*given, *(path for run in runs for path in files_in(run))])
 
 
 def _check_labels(config: EvaluateConfig, names: list[str], files: dict[str, CaseFiles], manifest: Manifest) -> None:
@@ -111,12 +121,14 @@ def _evaluate(
     with case_workers(config.workers, len(names)) as pool, progress("Evaluating", len(names), "cases") as tick:
         for name in names:
             try:
-                truth = read_label(files[name].segmentation)
+                truth = read_truth(files[name])
             except CaseError as error:
                 warn(f"{name} is left out: {error}")
                 write_result(config.out, name, CaseResult(fingerprint, skipped=str(error)))
                 tick(1, name)
                 continue
+            for doubt in truth.doubts:
+                warn(doubt)
             label = _label_case(cases[name], truth, shards, cascade)
             waiting.append(pool.submit(save_and_score, config.out, files[name], label, fingerprint))
             while len(waiting) > MOST_WAITING * config.workers:

@@ -73,8 +73,12 @@ def score_case(
     truth: np.ndarray,  # (S, H, W) uint8 labels
     prediction: np.ndarray,  # (S, H, W) uint8 labels
     spacing: Spacing,
+    voxel_ml: float | None = None,
 ) -> CaseScores:
-    """Both in the same frame and of the same shape, which is the caller's to check."""
+    """Both in the same frame and of the same shape, which is the caller's to check.
+
+    `voxel_ml`: for the volumes; the product of the spacing if not given, which is too much where axes are sheared.
+    """
     axes = slowest_first(truth)
     matchers = {name: SurfaceMatcher(spacing, TOLERANCES_MM[name], truth.shape, axes) for name in GROUPS}
     areas = {name: Areas(0.0, 0.0) for name in GROUPS}
@@ -89,7 +93,7 @@ def score_case(
             areas[name] += matchers[name].areas(*masks, slab.own, slab.is_last)
         for counter in counters.values():
             counter.add(slab)
-    voxel_ml = float(np.prod(spacing)) / 1000
+    voxel_ml = float(np.prod(spacing)) / 1000 if voxel_ml is None else voxel_ml
     return CaseScores(
         *(_dice(counts, classes) for classes in GROUPS.values()),
         *(areas[name].dice for name in GROUPS),
@@ -99,14 +103,14 @@ def score_case(
     )
 
 
-def missing_prediction(truth: np.ndarray, spacing: Spacing) -> CaseScores:
+def missing_prediction(truth: np.ndarray, spacing: Spacing, voxel_ml: float | None = None) -> CaseScores:
     """A case that was to be predicted and was not: 0 in everything, even in groups that the truth lacks.
 
     `truth`: (S, H, W) uint8 labels.
     """
     nothing = np.broadcast_to(np.zeros(1, truth.dtype), truth.shape)
     names = [one.name for one in fields(CaseScores)][: len(COLUMNS)]
-    return replace(score_case(truth, nothing, spacing), **dict.fromkeys(names, 0.0), missing=True)
+    return replace(score_case(truth, nothing, spacing, voxel_ml), **dict.fromkeys(names, 0.0), missing=True)
 
 
 def _is_in(labels: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:

@@ -6,13 +6,15 @@ more. A case without a prediction counts 0 unless it is to be left out; a file t
 named, and makes the exit code 1.
 """
 
+import os
 import re
 from concurrent.futures import Future, as_completed
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kitsam.ct.case import CaseFiles, find_cases
+from kitsam.ct.case import CaseFiles, find_cases, find_test_cases, paths_of
+from kitsam.ct.layouts import DATASET
 from kitsam.evaluation.case_files import Result, score_files
 from kitsam.evaluation.case_results import PREDICTIONS
 from kitsam.evaluation.compare import FILE_NAME, Comparison, compare, comparison_table, read_others, write_comparison
@@ -22,16 +24,18 @@ from kitsam.evaluation.summary import detection_table, figures, results_table
 from kitsam.evaluation.workers import case_workers
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
+from kitsam.system.outputs import files_in, refuse_overwriting
 
 ENDING = ".nii.gz"
 
 
 def run(config: ScoreConfig) -> int:
-    config = replace(config, predictions=_label_map_folder(config.predictions))
-    cases = find_cases(config.data)
+    given = config.predictions
+    config = replace(config, predictions=_label_map_folder(given))
+    cases = _cases_meant(config)
     predictions = find_predictions(config.predictions, cases)
-    # Test cases without a segmentation are no part of this, unless one was predicted.
-    cases = {name: files for name, files in cases.items() if name in predictions or files.segmentation.exists()}
+    _refuse_overwriting(config, given, cases, predictions)
+    cases = _with_truth(cases, predictions, config)
     others = read_others(config.against, partial(_figures_of, cases=cases, config=config)) if config.against else None
     results, skipped = _score_cases(cases, predictions, config)
     scores = {name: result.scores for name, result in results.items()}
@@ -62,6 +66,45 @@ def _label_map_folder(folder: Path) -> Path:
     return folder / PREDICTIONS if (folder / JSON_NAME).is_file() and (folder / PREDICTIONS).is_dir() else folder
 
 
+def _cases_meant(config: ScoreConfig) -> dict[str, CaseFiles]:
+    """The training cases, or nnU-Net's test cases where label maps are named for those; both where for both."""
+    training, tests = find_cases(config.data), find_test_cases(config.data)
+    named = {path.name.removesuffix(ENDING) for path in config.predictions.glob(f"*{ENDING}")}
+    if not tests.keys() & named:
+        return training
+    say(f"Scored: the test cases of {config.data}{' and the training cases' if training.keys() & named else ''}")
+    if not training.keys() & named:
+        return tests
+    if both := sorted(training.keys() & tests.keys()):
+        name = both[0]
+        raise OptionError(f"--data: two cases of one name: {training[name].imaging} and {tests[name].imaging}")
+    return {**training, **tests}
+
+
+def _refuse_overwriting(
+    config: ScoreConfig, given: Path, cases: dict[str, CaseFiles], predictions: dict[str, Path]
+) -> None:
+    outputs = [config.out / name for name in (CSV_NAME, JSON_NAME, FILE_NAME)]
+    inputs = [*paths_of(cases), *predictions.values(), config.data / DATASET]
+    # The results of an evaluation, whose label maps these are.
+    inputs += [given / name for name in (CSV_NAME, JSON_NAME)] if given != config.predictions else []
+    if config.against:
+        outputs, inputs = [config.out, *outputs], [*inputs, config.against, *files_in(config.against)]
+    refuse_overwriting(outputs, inputs)
+
+
+def _with_truth(cases: dict[str, CaseFiles], predictions: dict[str, Path], config: ScoreConfig) -> dict[str, CaseFiles]:
+    """Without the cases that are there to be predicted, unless one was."""
+    without = [
+        name
+        for name, files in cases.items()
+        if not files.problem and name not in predictions and not os.path.lexists(files.segmentation)
+    ]
+    if without:
+        say(f"Not scored, without a segmentation in {config.data}: {', '.join(without)}")
+    return {name: files for name, files in cases.items() if name not in without}
+
+
 def find_predictions(folder: Path, cases: dict[str, CaseFiles], option: str = "predictions") -> dict[str, Path]:
     """The label maps by the case that they are named for. Raises `OptionError` when there is none."""
     if not folder.is_dir():
@@ -83,7 +126,7 @@ def _score_cases(
     results, skipped = {}, {}
     with case_workers(config.workers, len(cases)) as pool, progress("Scoring", len(cases), "cases") as tick:
         futures: dict[Future[Result], str] = {
-            pool.submit(score_files, files.segmentation, predictions.get(name)): name for name, files in cases.items()
+            pool.submit(score_files, files, predictions.get(name)): name for name, files in cases.items()
         }
         for future in as_completed(futures):
             name = futures[future]
@@ -114,8 +157,8 @@ def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: 
         consequence = "are left out" if config.only_present else "count 0"
         warn(f"{len(absent)} of {len(cases)} cases have no prediction and {consequence}: {', '.join(absent)}")
     for result in results.values():
-        if result.warning:
-            warn(f"{result.warning}; scored voxel by voxel all the same")
+        for doubt in result.doubts:
+            warn(doubt)
     extra = [_with_guess(name, absent) for name in _label_maps_of_no_case(config.predictions, cases)]
     if extra:
         warn(f"{config.predictions}: not scored, named for no case of {config.data}: {', '.join(extra)}")

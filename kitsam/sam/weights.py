@@ -16,6 +16,7 @@ from kitsam.system.download import download
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import write_text
 from kitsam.system.locks import alone
+from kitsam.system.outputs import refuse_overwriting
 from kitsam.system.transfer import MEGABYTE
 
 
@@ -31,6 +32,8 @@ def run(config: WeightsConfig) -> int:
         source = source or checkpoint.url
         if source is None:
             raise OptionError(f"--from: {config.name} has no official address, give a URL or a file")
+        outputs = [path, path.with_name(f"{path.name}.part"), checkpoint.record]
+        refuse_overwriting(outputs, [source if isinstance(source, Path) else None], "--from")
         download(
             f"file://{source.absolute()}" if isinstance(source, Path) else source,
             path,

@@ -17,13 +17,14 @@ def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path | None], o
 
     Folders are compared as files are: a folder that was given is not one to write to. An input of None was not given.
     """
+    # What is not there cannot be lost.
+    present = [path for path in outputs if os.path.lexists(path)]
     given: dict[object, Path] = {}
-    for path in inputs:
+    for path in inputs if present else ():
         if path is not None:
             given.update(dict.fromkeys(_identities(path), path))
-    for path in outputs:
-        # What is not there cannot be lost.
-        for identity in _identities(path) if os.path.lexists(path) else ():
+    for path in present:
+        for identity in _identities(path):
             if identity in given:
                 raise OptionError(f"{option}: {path} would replace what was given, {given[identity]}: choose another")
 

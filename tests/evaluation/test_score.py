@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from kitsam.ct.case import CaseFiles
 from kitsam.evaluation import score
 from kitsam.evaluation.case_files import score_files
 from kitsam.evaluation.config import ScoreConfig
@@ -166,9 +167,10 @@ def test_a_case_takes_the_memory_of_three_label_maps_at_most(dtype, anatomy, sav
     truth = save(tmp_path / "truth.nii.gz", labels)
     labels[:3, :3, :3] = labels[-3:, -3:, -3:] = 2
     prediction = save(tmp_path / "prediction.nii.gz", labels)
-    score_files(truth, prediction)  # imports and tables are no part of a case
+    files = CaseFiles("case_00000", tmp_path / "imaging.nii.gz", truth)
+    score_files(files, prediction)  # imports and tables are no part of a case
     tracemalloc.start()
-    score_files(truth, prediction)
+    score_files(files, prediction)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * labels.size  # bytes of a map: a voxel takes one, whatever the file's format

@@ -4,6 +4,7 @@ Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`; the header's `kitsam` entry i
 decoder's prompts and the shard set it was trained on, and the cascade's settings.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import Target
 from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.config import PromptConfig
-from kitsam.decoding.runs import ShardSetRecord, load_runs
+from kitsam.decoding.runs import DECODER, ShardSetRecord, load_runs
 from kitsam.inference.config import BundleConfig, CascadeConfig
 from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.records import as_record
 from kitsam.system.tensors import read_tensors, write_tensors
 
@@ -52,6 +54,7 @@ class _Header:
 
 
 def run(config: BundleConfig) -> int:
+    refuse_overwriting([config.out], [*_inputs(config), config.encoder_checkpoint])
     runs = load_runs(config.roi, config.tumor, config.cyst)
     signature = runs["roi"].signature
     record = as_record(signature.encoder, EncoderRecord, runs["roi"].path)
@@ -65,6 +68,14 @@ def run(config: BundleConfig) -> int:
     write_tensors(config.out, tensors, asdict(header))
     say(f"{' + '.join(['encoder', *runs])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
     return 0
+
+
+def _inputs(config: BundleConfig) -> Iterator[Path]:
+    """The files of the runs; a bundle that lies in a run's folder is none of them."""
+    for folder in filter(None, (config.roi, config.tumor, config.cyst)):
+        for path in files_in(folder):
+            if path.suffix != ".safetensors" or path.name == DECODER or path.parent != folder:
+                yield path
 
 
 def _encoder_of(record: EncoderRecord, config: BundleConfig) -> Encoder:

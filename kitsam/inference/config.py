@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitsam.decoding.config import check_run
-from kitsam.system.errors import OptionError
 from kitsam.system.options import Device, Options, Precision, amount, count, place, positional, share
 
 
@@ -55,10 +54,12 @@ class PredictConfig(Options):
     model: Path = place("file")
     """bundle that `kitsam bundle` wrote"""
     out: Path = place("new folder")
-    """folder for NAME.nii.gz label maps and NAME.png overlays"""
+    """folder for NAME.nii.gz label maps, NAME.png overlays, and NAME.json with volumes and what they were made from"""
     boxes: Path | None = place("file", None)
     """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the
     file, ends included"""
+    overwrite: bool = False
+    """label every scan anew, also those that have a label map in `out`, whatever wrote it"""
     batch_size: int = count(4)
     """slices encoded at once"""
     precision: Precision = "auto"
@@ -67,7 +68,7 @@ class PredictConfig(Options):
     """auto: a GPU if there is one"""
 
     def check_places(self) -> None:
-        for path in self.ct:
-            if not path.exists():
-                raise OptionError(f"{self.option('ct')}: no such file: {path}")
+        from kitsam.inference.scans import find_scans
+
+        find_scans(self.ct)
         super().check_places()

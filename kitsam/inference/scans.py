@@ -1,14 +1,19 @@
-"""The scans of `kitsam predict`, by name, and boxes in the voxel indices of their files."""
+"""The scans of `kitsam predict`, by name, and boxes in the voxel indices of their files.
+
+Imports nothing that takes time: a wrong path is refused at once.
+"""
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from kitsam.system.errors import OptionError
 
-from kitsam.ct.volume import Geometry
-from kitsam.decoding.ask import SliceBoxes
-from kitsam.system.errors import CaseError, OptionError
+IMAGING = "imaging.nii.gz"
+CONVERT = "convert DICOM and other formats to NIfTI first, for instance with dcm2niix"
+
+Box = list[int]  # i0 j0 k0 i1 j1 k1, voxel indices of the file, ends included
 
 
 @dataclass(frozen=True)
@@ -24,22 +29,37 @@ def find_scans(paths: list[Path]) -> list[Scan]:
 
     Raises `OptionError` for a path that is no scan, or two scans of one name.
     """
-    scans = []
+    scans: dict[str, Scan] = {}
     for path in paths:
-        file = path / "imaging.nii.gz" if path.is_dir() else path
-        if not file.is_file():
-            raise OptionError(f"ct: no such file: {file}")
-        if not file.name.endswith((".nii", ".nii.gz")):
-            raise OptionError(f"ct: not a NIfTI file (.nii, .nii.gz): {file}")
+        file = _nifti_file(path)
         name = file.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_0000")
-        scans.append(Scan(file.absolute().parent.name if name == "imaging" else name, file))
-    twice = [scan.name for scan in scans if sum(scan.name == other.name for other in scans) > 1]
-    if twice:
-        raise OptionError(f"ct: two scans are named {twice[0]}, and would be written to the same file")
-    return scans
+        scan = Scan(file.absolute().parent.name if name == "imaging" else name, file)
+        # Where case, or the way an umlaut is written, does not count, such names are one file's.
+        key = unicodedata.normalize("NFC", scan.name).casefold()
+        if key in scans:
+            raise OptionError(
+                f"CT: two scans are named {scan.name}, and would be written to one file: {scans[key].path} and {file}"
+            )
+        scans[key] = scan
+    return list(scans.values())
 
 
-def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[list[int]]]:
+def _nifti_file(path: Path) -> Path:
+    """The file of a scan, or of a KiTS case folder. Raises `OptionError` where there is none."""
+    if path.is_dir():
+        if (path / IMAGING).is_file():
+            return path / IMAGING
+        if any(path.glob("*.nii*")):
+            raise OptionError(f"CT: {path}: a folder without {IMAGING}, no KiTS case: give its files, {path}/*.nii.gz")
+        raise OptionError(f"CT: {path}: a folder without {IMAGING}, no KiTS case: {CONVERT}")
+    if not path.is_file():
+        raise OptionError(f"CT: no such file: {path}")
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise OptionError(f"CT: not a NIfTI file (.nii, .nii.gz): {path}: {CONVERT}")
+    return path
+
+
+def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[Box]]:
     """Boxes by scan name: [i0, j0, k0, i1, j1, k1] in voxel indices of the file, ends included.
 
     Raises `OptionError` naming what is wrong with the file.
@@ -62,23 +82,3 @@ def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[list[int]]]:
 
 def _is_box(box: object) -> bool:
     return isinstance(box, list) and len(box) == 6 and all(type(index) is int for index in box)
-
-
-def canonical_boxes(boxes: list[list[int]], geometry: Geometry, shape: tuple[int, int, int], source: str) -> SliceBoxes:
-    """Boxes in the file's voxel indices -> boxes on the canonical slices. `shape`: (S, H, W)."""
-    slices, on_slices = [], []
-    for box in boxes:
-        ends = np.sort(np.reshape(box, (2, 3)), axis=0)
-        low, high = np.empty(3, int), np.empty(3, int)
-        for axis, (file_axis, direction) in enumerate(geometry.to_file.astype(int)):
-            first, last = ends[:, file_axis]
-            if first < 0 or last >= shape[axis]:
-                raise CaseError(
-                    f"{source}: box {box} leaves the scan: index {last} on axis {file_axis} of {shape[axis]} voxels"
-                )
-            from_end = shape[axis] - 1 - last, shape[axis] - 1 - first
-            low[axis], high[axis] = (first, last) if direction > 0 else from_end
-        for z in range(low[0], high[0] + 1):
-            slices.append(z)
-            on_slices.append([low[2], low[1], high[2] + 1, high[1] + 1])
-    return SliceBoxes(np.array(slices, int), np.array(on_slices, np.float32).reshape(-1, 4))

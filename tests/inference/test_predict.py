@@ -22,7 +22,7 @@ from kitsam.inference import bundle
 from kitsam.inference import predict as prediction
 from kitsam.inference.bundle import read_bundle
 from kitsam.inference.config import BundleConfig, CascadeConfig, PredictConfig
-from kitsam.inference.scans import canonical_boxes
+from kitsam.inference.labelling import canonical_boxes
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.tensors import read_tensors, write_tensors
 
@@ -101,7 +101,7 @@ def test_boxes_in_voxels_of_the_file_lie_on_the_same_tissue_in_the_canonical_fra
     path = reoriented(tmp_path / "a.nii.gz", codes, tmp_path / "b.nii.gz")
     inside = np.argwhere(np.asanyarray(nib.load(path).dataobj) == 100)
     volume = read_image(path)
-    found = canonical_boxes([[*inside.min(0), *inside.max(0)]], volume.geometry, volume.voxels.shape, "boxes")
+    found = canonical_boxes([[*inside.min(0), *inside.max(0)]], volume.geometry, "boxes")
     painted = np.zeros(volume.voxels.shape, bool)
     for z, (x0, y0, x1, y1) in zip(found.slices, found.boxes.astype(int)):
         painted[z, y0:y1, x0:x1] = True
@@ -139,7 +139,11 @@ def test_a_bad_scan_is_named_and_the_others_are_labelled(model, ct, tmp_path, ca
     bad.write_bytes(ct.read_bytes()[:3000])
     assert predict([bad, ct], model, tmp_path / "out") == 1
     assert "bad.nii.gz: cannot be read" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["case_00000.nii.gz", "case_00000.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "case_00000.json",
+        "case_00000.nii.gz",
+        "case_00000.png",
+    ]
 
 
 def test_two_scans_of_one_name_are_refused(model, ct, tmp_path):

@@ -203,7 +203,7 @@ def test_a_name_with_a_dot_is_refused(tmp_path):
     save(tmp_path / "case.1" / "imaging.nii.gz", draw()[0])
 
     with pytest.raises(CaseError, match=r"case\.1.*may not hold a dot"):
-        find_cases(tmp_path)
+        read_case(find_cases(tmp_path)["case.1"])
 
 
 def test_a_missing_segmentation_is_refused(scan):

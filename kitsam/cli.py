@@ -4,8 +4,8 @@ A command is a dataclass of options and a function that takes it and returns the
 the command is asked for, so that `kitsam --help` answers at once. jsonargparse makes the options from the
 dataclass. Errors that a user can mend become one line here, and only here.
 
-Exit codes: 0, done; 1, failed, or done with something left out; 2, refused, for a command line that cannot be obeyed,
-before any work; 130, broken off by Ctrl-C.
+Exit codes: 0, done; 2, refused before any work: the command line asks for what cannot be, such as a wrong value or a
+file that is not there; 1, failed, be it on a damaged file, or done with something left out; 130, broken off by Ctrl-C.
 """
 
 import os
@@ -55,7 +55,7 @@ COMMANDS = {
     "bundle": Command(
         "inference.config:BundleConfig", "inference.bundle:run", "encoder, decoders and settings in one file"
     ),
-    "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes"),
+    "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes", True),
     "bench encoder": Command(
         "bench.config:BenchEncoderConfig", "bench.encoder:run", "images a second, against segment-anything"
     ),
@@ -145,8 +145,8 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "`kitsam COMMAND --help` explains a command's options. embed, train and evaluate also run on several",
-            "processes: accelerate launch -m kitsam COMMAND ..., or torchrun -m kitsam COMMAND ... on CPUs.",
+            "`kitsam COMMAND --help` explains a command's options. embed, train, evaluate and predict also run",
+            "on several processes: accelerate launch -m kitsam COMMAND ..., or torchrun -m kitsam COMMAND ... on CPUs.",
         ]
     )
 

@@ -115,7 +115,9 @@ _Yaml.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.c
 
 
 def _read_yaml(text: str) -> Any:
-    return yaml.load(text, _Yaml)
+    value = yaml.load(text, _Yaml)
+    # A file of comments alone holds no option, and not nothing.
+    return {} if value is None and yaml.compose(text, _Yaml) is None else value
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _plain(text: str, parser: _Parser, options: dict[str, _Option]) -> str:
         (r"Group '(.*)' does not accept option '(.*)'", lambda group, name: _unknown(f"--{group}.{name}", parser)),
         (r"the following arguments are required: (.*)", lambda names: _required(options, names.split(", "))),
         (r"argument (\S+): expected .*", lambda name: f"{name}: needs a value"),
+        (r"Unexpected config:.*", lambda: "--config: must hold a table of options"),
         (r"Problems parsing config:? ?(.*)", lambda why: f"--config: cannot be read as YAML: {why}"),
     ):
         if match := re.fullmatch(pattern, text):

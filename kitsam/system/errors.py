@@ -1,7 +1,8 @@
 """The errors that end a command with one line.
 
-Raised where the cause is known, with the file or option in the text; `cli.py` alone turns them into a line on
-stderr and an exit code. Anything else that escapes a command is a defect of kitsam and keeps its traceback.
+Raised where the cause is known, with the file or option in the text; `cli.py` alone turns them into a line on stderr
+and an exit code: 2 for an `OptionError`, 1 for all others. Anything else that escapes a command is a defect of kitsam
+and keeps its traceback.
 """
 
 
@@ -12,7 +13,7 @@ class KitsamError(Exception):
 
 
 class OptionError(KitsamError):
-    """An option whose value cannot be used: a missing path, two options that exclude each other."""
+    """What the command line asks for cannot be, and nothing was done yet: a missing path, options that do not fit."""
 
     exit_code = 2
 

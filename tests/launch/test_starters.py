@@ -16,7 +16,7 @@ from starting import (
     steps_done,
     train_arguments,
 )
-from tiny import EMBED_WORDS, train_config
+from tiny import EMBED_WORDS, evaluate_words, train_config
 from trained import losses
 
 from kitsam.training import loop
@@ -104,8 +104,7 @@ def test_a_bad_shard_ends_the_check_with_its_name(data, shards, tmp_path):
 
 @pytest.mark.slow
 def test_cpu_sh_shares_the_work_of_any_command(data, shards, runs, tmp_path):
-    decoders = [word for target, run in runs.items() for word in (f"--{target}", run)]
-    command = [LAUNCH / "cpu.sh", "evaluate", "--data", data, "--shards", shards, "--out", tmp_path / "out", *decoders]
+    command = [LAUNCH / "cpu.sh", "evaluate", *evaluate_words(data, shards, runs), "--out", tmp_path / "out"]
     finish(command, tmp_path / "log", PROCESSES=2)
     assert (tmp_path / "out" / "metrics.csv").exists()
 

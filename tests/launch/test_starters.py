@@ -65,8 +65,8 @@ def slurm(tmp_path):
 
 
 def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_path, slurm):
-    rarely = {"checkpoint_every": 60, "validation": ValidationConfig(every=60)}
-    config = train_config("tumor", shards, tmp_path / "run", steps=60, **rarely)
+    rarely = {"checkpoint_every": 40, "validation": ValidationConfig(every=40)}
+    config = train_config("tumor", shards, tmp_path / "run", steps=40, **rarely)
     metrics = config.out / "metrics.jsonl"
     with Started(
         ["bash", LAUNCH / "train.sbatch", *train_arguments(config, tmp_path)], tmp_path / "log", **slurm(2)
@@ -79,8 +79,8 @@ def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_pa
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[0] == "scontrol show hostnames node[1-2]" and asked[-1] == "scontrol requeue 77"
     assert asked[1].startswith("srun --kill-on-bad-exit=1 launch/multi_node.sh train")
-    assert 0 < steps_done(config.out) < 60
-    assert loop.run(config) == 0 and len(losses(config.out)) == 60
+    assert 0 < steps_done(config.out) < 40
+    assert loop.run(config) == 0 and len(losses(config.out)) == 40
 
 
 def test_all_processes_embed_then_every_shard_is_checked(data, shards, tmp_path):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from starting import Started, end, files_of, finish, torchrun, train_arguments
-from tiny import embed_config, train_config, write_cases
+from tiny import EMBED_WORDS, embed_config, evaluate_words, train_config, write_cases
 
 from kitsam.embedding import run as embedding
 from kitsam.training import loop
@@ -24,29 +24,10 @@ from kitsam.training.config import ValidationConfig
 
 pytestmark = pytest.mark.slow
 CASES = 8
-EMBED = [
-    "--encoder.name",
-    "tiny",
-    "--encoder.input_size",
-    64,
-    "--views.count",
-    2,
-    "--val_fraction",
-    0.5,
-    "--group_cases",
-    2,
-]
+EMBED = [*EMBED_WORDS, "--val_fraction=0.5", "--shard_samples=8"]
 SECONDS_TO_END = 60.0  # in which a fault must end all processes
-LATEST = {
-    "embed": 0.35,
-    "train": 2.5,
-    "evaluate": 0.25,
-}  # seconds from the first file to the fault; later most are finished
-DISK = {
-    "embed": "4m",
-    "train": "400m",
-    "evaluate": "4m",
-}  # little more than the outcome takes, so that it is full at once
+LATEST = {"embed": 0.35, "train": 2.5, "evaluate": 0.25}  # seconds from the first file to the fault; then most are done
+DISK = {"embed": "4m", "train": "400m", "evaluate": "4m"}  # little more than the outcome takes: full at once
 
 
 class World(NamedTuple):
@@ -98,14 +79,13 @@ def world(tmp_path_factory) -> World:
 
 def command(stage: str, world: World, shards: Path, out: Path, folder: Path) -> list[str]:
     if stage == "embed":
-        return torchrun(2, "embed", *EMBED, "--shard_samples", 8, "--data", world.data, "--out", out)
+        return torchrun(2, "embed", *EMBED, "--data", world.data, "--out", out)
     if stage == "train":
         config = train_config(
             "tumor", shards, out, steps=40, validation=ValidationConfig(every=15), checkpoint_every=4, step_timeout=15
         )
         return torchrun(2, *train_arguments(config, folder))
-    decoders = [word for target, run in world.runs.items() for word in (f"--{target}", run)]
-    return torchrun(2, "evaluate", "--data", world.data, "--shards", shards, "--out", out, *decoders)
+    return torchrun(2, "evaluate", *evaluate_words(world.data, shards, world.runs), "--out", out)
 
 
 def outcome(stage: str, out: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from starting import (
     steps_done,
     train_arguments,
 )
-from tiny import EMBED_WORDS, train_config
+from tiny import EMBED_WORDS, evaluate_words, train_config
 from trained import losses
 
 from kitsam.training import loop
@@ -65,8 +65,8 @@ def slurm(tmp_path):
 
 
 def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_path, slurm):
-    rarely = {"checkpoint_every": 60, "validation": ValidationConfig(every=60)}
-    config = train_config("tumor", shards, tmp_path / "run", steps=60, **rarely)
+    rarely = {"checkpoint_every": 40, "validation": ValidationConfig(every=40)}
+    config = train_config("tumor", shards, tmp_path / "run", steps=40, **rarely)
     metrics = config.out / "metrics.jsonl"
     with Started(
         ["bash", LAUNCH / "train.sbatch", *train_arguments(config, tmp_path)], tmp_path / "log", **slurm(2)
@@ -79,8 +79,8 @@ def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_pa
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[0] == "scontrol show hostnames node[1-2]" and asked[-1] == "scontrol requeue 77"
     assert asked[1].startswith("srun --kill-on-bad-exit=1 launch/multi_node.sh train")
-    assert 0 < steps_done(config.out) < 60
-    assert loop.run(config) == 0 and len(losses(config.out)) == 60
+    assert 0 < steps_done(config.out) < 40
+    assert loop.run(config) == 0 and len(losses(config.out)) == 40
 
 
 def test_all_processes_embed_then_every_shard_is_checked(data, shards, tmp_path):
@@ -104,8 +104,7 @@ def test_a_bad_shard_ends_the_check_with_its_name(data, shards, tmp_path):
 
 @pytest.mark.slow
 def test_cpu_sh_shares_the_work_of_any_command(data, shards, runs, tmp_path):
-    decoders = [word for target, run in runs.items() for word in (f"--{target}", run)]
-    command = [LAUNCH / "cpu.sh", "evaluate", "--data", data, "--shards", shards, "--out", tmp_path / "out", *decoders]
+    command = [LAUNCH / "cpu.sh", "evaluate", *evaluate_words(data, shards, runs), "--out", tmp_path / "out"]
     finish(command, tmp_path / "log", PROCESSES=2)
     assert (tmp_path / "out" / "metrics.csv").exists()
 

@@ -13,11 +13,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from scipy.ndimage import gaussian_filter
 
-from kitsam.ct.volume import canonical_affine
+from kitsam.ct.volume import UNREADABLE, canonical_affine
 from kitsam.phantom.anatomy import draw_patient
 from kitsam.phantom.config import PhantomConfig
 from kitsam.phantom.painting import draw_slice
@@ -90,6 +88,8 @@ def _check(config: PhantomConfig, names: Sequence[str]) -> None:
     if config.out.exists() and not config.out.is_dir():
         raise OptionError(f"OUT: not a folder: {config.out}")
     for entry in sorted(config.out.iterdir()) if config.out.exists() else ():
+        if entry.name.startswith("."):
+            continue  # such as macOS puts into every folder
         if entry.name not in names:
             raise OptionError(
                 f"OUT: {config.out} holds {entry.name}, which is not one of the cases to make; name another folder"
@@ -102,7 +102,7 @@ def _check(config: PhantomConfig, names: Sequence[str]) -> None:
 def _is_phantom(path: Path) -> bool:
     try:
         description = nib.load(path).header["descrip"].item()
-    except (OSError, EOFError, ImageFileError, HeaderDataError):
+    except UNREADABLE:
         return False
     return description.startswith(MARK.encode())
 

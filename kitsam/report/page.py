@@ -48,7 +48,8 @@ def _inputs(config: ReportConfig, metrics: Metrics) -> Iterator[Path]:
     settings = metrics.settings
     named = [settings.get(name) for name in ("data", "predictions", "shards", "against")]
     for folder in (config.folder, *named, *(settings.get("runs") or {}).values()):
-        yield from (path for path in files_in(Path(folder)) if path.suffix != ".html") if folder else ()
+        if isinstance(folder, (str, Path)):
+            yield from (path for path in files_in(Path(folder)) if path.suffix != ".html")
 
 
 def _templates() -> Environment:

@@ -55,7 +55,7 @@ class Figures:
 
 def run(config: BenchEvaluatorConfig) -> int:
     if find_spec("surface_distance") is None:
-        raise OptionError("the official way needs the package surface-distance: pip install 'kitsam[test]'")
+        raise KitsamError("the official way needs the package surface-distance: pip install 'kitsam[test]'")
     workers = config.workers or processor_cores()
     with tempfile.TemporaryDirectory(dir=config.work, prefix="kitsam-bench-") as folder:
         work = Path(folder)

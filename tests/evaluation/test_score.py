@@ -17,6 +17,7 @@ from kitsam.evaluation.metrics import score_case
 from kitsam.system.errors import KitsamError, OptionError
 
 SPACING = (3.0, 0.75, 0.8)
+IPL = np.array([[0, 0, -SPACING[2], 90.0], [0, -SPACING[1], 0, 50.0], [-SPACING[0], 0, 0, 10.0], [0, 0, 0, 1]])
 
 
 @pytest.fixture
@@ -112,6 +113,59 @@ def test_a_test_case_without_truth_is_no_part_of_it(run, data, predictions, anat
         save(predictions / f"case_{number:05d}.nii.gz", anatomy)
     code, rows, _ = run()
     assert code == 0 and "case_00009" not in rows
+
+
+def test_a_case_without_truth_is_named(run, data, predictions, anatomy, save, capsys):
+    save(data / "case_00009" / "imaging.nii.gz", anatomy)
+    save(predictions / "case_00000.nii.gz", anatomy)
+    run()
+    assert "without a segmentation" in (said := capsys.readouterr().out) and "case_00009" in said
+
+
+def test_a_truth_that_leads_nowhere_is_a_bad_case(run, data, predictions, anatomy, save):
+    save(predictions / "case_00000.nii.gz", anatomy)
+    (data / "case_00001" / "segmentation.nii.gz").unlink()
+    (data / "case_00001" / "segmentation.nii.gz").symlink_to("/nowhere")
+    code, _, content = run()
+    assert code == 1 and "a link to /nowhere" in content["skipped"]["case_00001"]
+
+
+def test_a_truth_that_does_not_lie_where_its_scan_lies_is_a_bad_case(run, data, predictions, anatomy, save):
+    for number in range(4):
+        save(predictions / f"case_{number:05d}.nii.gz", anatomy)
+        save(data / f"case_{number:05d}" / "imaging.nii.gz", anatomy)
+    save(data / "case_00001" / "imaging.nii.gz", anatomy, affine=IPL * [[1], [1], [-1], [1]])
+    code, rows, content = run()
+    assert code == 1 and "case_00001" not in rows and len(rows) == 4
+    assert "does not lie where its scan lies" in content["skipped"]["case_00001"]
+
+
+def test_volumes_of_a_tilted_case_are_its_own_and_its_scores_the_official_ones(run, data, predictions, anatomy, save):
+    tilted = IPL.copy()
+    tilted[1, 0] += abs(tilted[2, 0]) * np.tan(np.deg2rad(25))
+    image = nib.Nifti1Image(anatomy, tilted)
+    for path in (data / "case_00000" / "segmentation.nii.gz", predictions / "case_00000.nii.gz"):
+        nib.save(image, path)
+    _, rows, content = run()
+    assert float(rows["case_00000"]["SD_kidney"]) == 1
+    volume = (anatomy == 2).sum() * abs(np.linalg.det(tilted)) / 1000
+    assert content["cases"][0]["volumes_ml"]["true"]["tumor"] == pytest.approx(volume)
+    assert sum(content["cases"][0]["tumors_ml"]["found"]) == pytest.approx(volume)
+
+
+@pytest.mark.parametrize("parts", [("Tr",), ("Ts",), ("Tr", "Ts")])
+def test_of_nnunets_two_parts_those_are_scored_that_were_predicted(tmp_path, predictions, anatomy, save, parts, capsys):
+    data = tmp_path / "nnunet"
+    for part, name in (("Tr", "a"), ("Tr", "b"), ("Ts", "c"), ("Ts", "d")):
+        save(data / f"images{part}" / f"{name}_0000.nii.gz", anatomy)
+        save(data / f"labels{part}" / f"{name}.nii.gz", anatomy)
+        if part in parts and name in "ac":
+            save(predictions / f"{name}.nii.gz", anatomy)
+    out = tmp_path / "out"
+    assert score.run(ScoreConfig(predictions, data, out, workers=1)) == 0
+    rows = [row["caseID"] for row in csv.DictReader((out / "metrics.csv").open(newline=""))]
+    assert rows == [*(name for part in parts for name in {"Tr": "ab", "Ts": "cd"}[part]), "average"]
+    assert ("Scored: the test cases" in capsys.readouterr().out) == ("Ts" in parts)
 
 
 def test_a_folder_without_predictions_is_an_error_that_names_the_option(data, tmp_path, predictions, anatomy, save):

@@ -32,6 +32,8 @@ def read_command_line(command: str, kind: type[T], arguments: Sequence[str]) -> 
         settings = parser.instantiate(parsed).as_dict()
     except ArgumentError as error:
         raise OptionError(_plain(" ".join(str(error).split()), parser, options)) from error
+    except UnicodeDecodeError as error:
+        raise OptionError(f"--config: not a text file in UTF-8: {error}") from error
     return kind(**{one.name: settings[one.name] for one in fields(kind)})
 
 

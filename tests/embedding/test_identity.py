@@ -46,8 +46,12 @@ def exchange_a_scan(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [(correct_a_label, "segmentation.nii.gz: not the labels"), (exchange_a_scan, "imaging.nii.gz: not the scan")]
-)  # fmt: skip
+    ("change", "named"),
+    [
+        (correct_a_label, "segmentation.nii.gz: not the labels"),
+        (exchange_a_scan, "imaging.nii.gz: not the scan"),
+    ],
+)
 def test_other_files_under_the_same_names_are_refused(copy, own_data, change, named):
     before = files_of(copy)
     change(own_data)

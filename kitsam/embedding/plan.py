@@ -25,6 +25,7 @@ from kitsam.ct.split import Split, make_folds, make_split, read_folds, read_spli
 from kitsam.ct.strata import STRATA, stratum_of
 from kitsam.ct.views import draw_view, view_masks
 from kitsam.embedding.config import EmbedConfig
+from kitsam.shards.manifest import SHARD_NAME
 from kitsam.shards.units import PLAN
 from kitsam.system.console import progress, warn
 from kitsam.system.errors import CaseError, OptionError
@@ -165,6 +166,10 @@ def _read_cases(
 
     def plan(case: CaseFiles) -> CasePlan:
         check_files(case)
+        if not SHARD_NAME.fullmatch(f"val/{case.name}.tar"):
+            raise CaseError(
+                f"{case.imaging}: a case name that names a shard has letters of ASCII, digits, - and _ only"
+            )
         segmentation = sha256_of(case.segmentation)
         if case.name not in plans:
             return _plan_case(case, segmentation, case.name in train, case.name in val, config)

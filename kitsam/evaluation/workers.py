@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import Any
 
 from kitsam.system.errors import KitsamError
 
@@ -13,6 +15,20 @@ from kitsam.system.errors import KitsamError
 def processor_cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool(ProcessPoolExecutor):
+    """Its processes never see Ctrl-C, which a terminal sends to all: they end when the command does."""
+
+    def submit(self, *call: Any, **options: Any) -> Future:
+        # A process that is started inherits what is blocked; here Ctrl-C only waits until it may come.
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().submit(*call, **options)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(*call, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -23,7 +39,7 @@ def case_workers(workers: int | None, cases: int) -> Iterator[ProcessPoolExecuto
     """
     # Forked from a process with threads, a worker can hang.
     start = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max(min(cases, workers or processor_cores()), 1), start)
+    pool = _Pool(max(min(cases, workers or processor_cores()), 1), start)
     try:
         yield pool
     except BrokenProcessPool as error:

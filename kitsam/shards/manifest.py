@@ -159,7 +159,7 @@ def count_strata(shards: Sequence[ShardEntry]) -> dict[str, int]:
 
 
 def check_signature(expected: Signature, actual: Signature, decoder: Path, source: str | Path) -> None:
-    """Raises `ShardError` naming the first setting in which `decoder`'s training set and `source` differ.
+    """Raises `OptionError` naming the first setting in which `decoder`'s training set and `source` differ.
 
     Settings that only one of them names came with a later format and follow from the others.
     """
@@ -167,6 +167,6 @@ def check_signature(expected: Signature, actual: Signature, decoder: Path, sourc
         ours, theirs = getattr(expected, part), getattr(actual, part)
         for name in sorted(ours.keys() & theirs.keys()) if part == "encoder" else {**ours, **theirs}:
             if ours.get(name) != theirs.get(name):
-                raise ShardError(
+                raise OptionError(
                     f"{source}: {part} {name} is {theirs.get(name)}, but {decoder} was trained with {ours.get(name)}"
                 )

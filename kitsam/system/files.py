@@ -40,7 +40,8 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     with complete_or_absent(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file name may hold what is no letter of any encoding; escaped so, JSON reads it again as it was.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

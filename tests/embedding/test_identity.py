@@ -160,3 +160,10 @@ def test_a_label_file_packed_anew_is_another_file(own_data, copy):
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1))
     with pytest.raises(OptionError, match="not the labels"):
         embedding.run(embed_config(own_data, copy))
+
+
+def test_a_case_whose_name_can_name_no_shard_is_left_out_by_name(own_data, tmp_path, capsys):
+    (own_data / "case_00004").rename(own_data / "Fall Müller 4")
+    out = tmp_path / "set"
+    assert embedding.run(embed_config(own_data, out, val_fraction=0.3)) == 1
+    assert read_manifest(out).skipped.keys() == {"Fall Müller 4"} and "Fall Müller 4" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """Read a shard set: training samples by address, validation cases slice by slice.
 
 Embeddings are read from the tars straight into the rows of one tensor, which can be reused from batch to batch; the
-indexes say where they lie, and hold a checksum that each sample is compared with. A sample costs one system call.
+indexes say where they lie. A sample costs one system call. The first time that a process reads a sample, and again when
+its file has changed, it is compared with the checksum in the index: that takes a fifth of the time of reading it from
+the page cache (measured: 2,300 samples/s instead of 2,770), which later passes over the same samples do not pay.
 """
 
 import os
@@ -63,6 +65,7 @@ class ShardSet:
         self.fingerprint, self.fold = whole.fingerprint, fold
         self.dtype = getattr(torch, self.manifest.embedding["dtype"])
         self.index = lru_cache(INDEX_CACHE)(self._read_index)
+        self._compared: dict[str, tuple[tuple[int, ...], set[int]]] = {}  # shard -> its file's state, offsets
         self._members: dict[int, list[int]] = {}  # shard -> its samples that train, where a fold leaves some out
 
     def _read_index(self, shard: ShardEntry) -> ShardIndex:
@@ -119,6 +122,15 @@ class ShardSet:
         entries = self.index(shard).samples[first : first + count]
         return self._read_samples([(shard, entry) for entry in entries])
 
+    def _compared_samples(self, name: str, file: BinaryIO) -> set[int]:
+        """Offsets of the embeddings in a shard that were compared with their checksums since the file last changed."""
+        status = os.fstat(file.fileno())
+        # The cache of an address touches a file at each use, to know which was used longest ago.
+        state = (status.st_ino, status.st_size, 0 if self.source.remote else status.st_mtime_ns)
+        if name not in self._compared or self._compared[name][0] != state:
+            self._compared[name] = (state, set())
+        return self._compared[name][1]
+
     def _read_samples(self, places: Sequence[tuple[ShardEntry, SampleEntry]], into: Tensor | None = None) -> Samples:
         stored = (self.buffer(len(places)) if into is None else into)[: len(places)]
         rows = stored.numpy()
@@ -131,7 +143,10 @@ class ShardSet:
                 shard, entry = places[number]
                 if shard.name not in files:
                     files[shard.name] = stack.enter_context(self.source.open(shard.name, shard.sha256))
-                labels[number] = _read_sample(files[shard.name], rows[number], entry, shard.name)
+                file = files[shard.name]
+                compared = self._compared_samples(shard.name, file)
+                labels[number] = _read_sample(file, rows[number], entry, shard.name, entry.embedding not in compared)
+                compared.add(entry.embedding)
                 if scales is not None:
                     scales[number] = torch.from_numpy(labels[number].scales)
         samples = [labels[number] for number in range(len(places))]
@@ -156,13 +171,16 @@ class _Labels:
     scales: np.ndarray | None  # (256,) float32
 
 
-def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str) -> _Labels:
-    """Read the embedding into `row`, (256, G, G); the same call reads the members behind it in the tar."""
+def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str, compare: bool) -> _Labels:
+    """Read the embedding into `row`, (256, G, G); the same call reads the members behind it in the tar.
+
+    `compare`: its bytes with the checksum in the index.
+    """
     begin = entry.embedding + row.nbytes
     tail = bytearray(sum(entry.mask) - begin)
     numbers = memoryview(row).cast("B")
     _read_into(file, [numbers, memoryview(tail)], entry.embedding, shard)
-    if entry.crc32 is not None and crc32_of([numbers, tail]) != entry.crc32:
+    if compare and entry.crc32 is not None and crc32_of([numbers, tail]) != entry.crc32:
         raise ShardError(f"{shard}: {entry.key}: damaged: its bytes do not fit the checksum in the index")
 
     def member(offset: int, size: int) -> bytes:

@@ -10,6 +10,7 @@ from kitsam.ct.instances import find_instances
 from kitsam.ct.strata import STRATA
 from kitsam.decoding.config import PromptConfig
 from kitsam.embedding import run as embedding
+from kitsam.shards import reader
 from kitsam.shards.reader import ShardSet
 from kitsam.system.errors import OptionError, ShardError
 
@@ -39,6 +40,27 @@ def test_a_flipped_bit_of_a_sample_is_told_when_it_is_read(copy, member):
     assert shards.validation_slices(entry, 0, 5).records[4].slice == 4
     with pytest.raises(ShardError, match=f"{entry.name}: {sample.key}: damaged"):
         shards.validation_slices(entry, 0, 6)
+
+
+def test_a_file_that_changes_while_it_is_in_use_is_compared_again(copy):
+    shards = ShardSet(copy)
+    entry = shards.manifest.val[0]
+    shards.validation_slices(entry, 0, entry.samples)
+    with open(copy / entry.name, "r+b") as file:
+        file.seek(shards.index(entry).samples[2].embedding)
+        file.write(b"\x55\xaa")
+    with pytest.raises(ShardError, match="damaged"):
+        shards.validation_slices(entry, 0, entry.samples)
+
+
+def test_a_sample_is_compared_once_while_its_file_stays_as_it_is(shards, monkeypatch):
+    whole = ShardSet(shards)
+    entry = whole.manifest.val[0]
+    whole.validation_slices(entry, 0, 2)
+    monkeypatch.setattr(reader, "crc32_of", lambda pieces: -1)  # fits none
+    assert len(whole.validation_slices(entry, 0, 2).records) == 2
+    with pytest.raises(ShardError, match="damaged"):
+        whole.validation_slices(entry, 0, 3)
 
 
 def test_a_changed_index_is_told_when_it_is_read(copy):

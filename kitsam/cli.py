@@ -95,7 +95,9 @@ def _run(arguments: list[str]) -> int:
         config.check_places()
         return _named(COMMANDS[name].run)(config)
     except KitsamError as error:
-        return _fail(name, str(error), error.exit_code)
+        if not (error.is_told or (error.exit_code == USAGE_ERROR and os.environ.get("LOCAL_RANK", "0") != "0")):
+            _fail(name, str(error), error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         return _end_by_interrupt(name)
 

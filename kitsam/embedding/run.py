@@ -10,12 +10,12 @@ Cost: the encoder's time. Memory: three CT volumes and a few batches.
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_case
 from kitsam.ct.config import InputConfig
@@ -31,12 +31,14 @@ from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.index import index_path
 from kitsam.shards.manifest import INITIAL_DECODER, NAME, write_manifest
-from kitsam.shards.units import PLAN, read_unit, unit_path
+from kitsam.shards.units import PLAN, UNITS_FOLDER, read_unit, unit_path
 from kitsam.system.compiling import compile_where_it_pays, seconds_per_batch
 from kitsam.system.console import progress, say
+from kitsam.system.coordination import decide, sole_writers, together
 from kitsam.system.errors import CaseError, KitsamError, OptionError
-from kitsam.system.files import sha256_of
+from kitsam.system.files import look_anew, sha256_of
 from kitsam.system.outputs import refuse_overwriting
+from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16, use_cpu
 from kitsam.system.tensors import write_tensors
 
@@ -44,12 +46,13 @@ SPLITS = "splits.json"
 
 
 def run(config: EmbedConfig) -> int:
-    _refuse_overwriting(config)
     processes = start_processes(config.device)
-    if config.dry_run:
-        return _dry_run(config)
     with report_lost_peer():
-        return _embed(config, processes)
+        decide(lambda: _refuse_overwriting(config))
+        if config.dry_run:
+            return decide(lambda: _dry_run(config))
+        with sole_writers(config.out):
+            return _embed(config, processes)
 
 
 def _refuse_overwriting(config: EmbedConfig) -> None:
@@ -59,9 +62,8 @@ def _refuse_overwriting(config: EmbedConfig) -> None:
 
 
 def _embed(config: EmbedConfig, processes: PartialState) -> int:
-    encoder, record = build_encoder(config.encoder)
-    plan, missing_names = _decide(config, processes, record)
-    files = find_cases(config.data)
+    encoder, record = together(lambda: build_encoder(config.encoder))
+    plan, files, missing_names = decide(lambda: _begin(config, processes.device, record))
     units = units_of(plan, config)
     missing = [unit for unit in units if unit.name in missing_names]
     share = deal([unit.samples for unit in missing], processes.num_processes)[processes.process_index]
@@ -70,36 +72,32 @@ def _embed(config: EmbedConfig, processes: PartialState) -> int:
     compile_where_it_pays(encoder, config.compile, processes.device, encode.blank_batch, batches)
     if len(missing) < len(units):
         say(f"{count_samples(units) - count_samples(missing)} of {count_samples(units)} samples are there already")
-    _embed_units([missing[index] for index in share], files, encode, config, plan)
-    processes.wait_for_everyone()
-    return _finish(config, processes, plan, units, record)
+    first_case = list(accumulate((len(unit.cases) for unit in missing), initial=0))
+    _embed_units([(first_case[index], missing[index]) for index in share], files, encode, config, plan)
+    return decide(lambda: _finish(config, plan, units, record))
 
 
-def _decide(config: EmbedConfig, processes: PartialState, record: EncoderRecord) -> tuple[Plan, set[str]]:
-    """The plan, and the names of the units that are still missing: the main process decides and tells the others."""
-    decision: list[Any] = [None, None]
-    if processes.is_main_process:
-        plan = make_plan(config, _settings(config, record, processes.device))
-        write_plan(config.out, plan, config)
-        files = find_cases(config.data)
-        missing = [unit for unit in units_of(plan, config) if not is_finished(config.out, unit, plan, files)]
-        check_scans(config.out, plan, [unit for unit in units_of(plan, config) if unit not in missing], files)
-        _prepare_folder(config, plan, missing, record)
-        decision = [plan, {unit.name for unit in missing}]
-    broadcast_object_list(decision)
-    return decision[0], decision[1]
+def _begin(
+    config: EmbedConfig, device: torch.device, record: EncoderRecord
+) -> tuple[Plan, dict[str, CaseFiles], set[str]]:
+    """The plan, the cases' files, and the names of the units that are still missing; the folder is made ready."""
+    plan = make_plan(config, _settings(config, record, device))
+    write_plan(config.out, plan, config)
+    files = find_cases(config.data)
+    units = units_of(plan, config)
+    missing = [unit for unit in units if not is_finished(config.out, unit, plan, files)]
+    check_scans(config.out, plan, [unit for unit in units if unit not in missing], files)
+    _prepare_folder(config, plan, missing, record)
+    return plan, files, {unit.name for unit in missing}
 
 
-def _finish(config: EmbedConfig, processes: PartialState, plan: Plan, units: list[Unit], record: EncoderRecord) -> int:
-    """Write the manifest. Returns the exit code, in all processes the main process's."""
-    code = [0]
-    if processes.is_main_process:
-        manifest = merge(config.out, plan, units, record)
-        write_manifest(config.out, manifest)
-        print_manifest(config.out, manifest)
-        code = [1 if manifest.skipped else 0]
-    broadcast_object_list(code)
-    return code[0]
+def _finish(config: EmbedConfig, plan: Plan, units: list[Unit], record: EncoderRecord) -> int:
+    """Write the manifest. Returns the exit code."""
+    look_anew(config.out, config.out / UNITS_FOLDER, config.out / "train", config.out / "val")
+    manifest = merge(config.out, plan, units, record)
+    write_manifest(config.out, manifest)
+    print_manifest(config.out, manifest)
+    return 1 if manifest.skipped else 0
 
 
 def _slice_encoder(encoder: Encoder, config: EmbedConfig, device: torch.device) -> SliceEncoder:
@@ -184,10 +182,13 @@ def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record
 
 
 def _embed_units(
-    units: list[Unit], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, plan: Plan
+    units: list[tuple[int, Unit]], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, plan: Plan
 ) -> None:
-    with progress("Embedding", count_samples(units), "slices") as tick:
-        share = embed_units(units, files, encode, config, plan, tick)
+    """Embed this process's share of the missing units, each with the number of its first case."""
+    pieces = Pieces()
+    with progress("Embedding", count_samples([unit for _, unit in units]), "slices") as tick:
+        share = embed_units(units, files, encode, config, plan, tick, pieces)
+    pieces.finish()
     if units:
         say(f"The encoder worked {share:.1%} of the time")
 

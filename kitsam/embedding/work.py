@@ -32,30 +32,48 @@ from kitsam.shards.writer import ShardWriter
 from kitsam.system.console import Tick, warn
 from kitsam.system.errors import CaseError
 from kitsam.system.files import sha256_of
+from kitsam.system.pieces import Pieces
 
 BATCHES_BEHIND = 4  # of embeddings that may wait to be written
 
 
 def embed_units(
-    units: list[Unit], files: dict[str, CaseFiles], encode: SliceEncoder, config: EmbedConfig, plan: Plan, tick: Tick
+    units: list[tuple[int, Unit]],  # with the number of its first case, counted over all processes
+    files: dict[str, CaseFiles],
+    encode: SliceEncoder,
+    config: EmbedConfig,
+    plan: Plan,
+    tick: Tick,
+    pieces: Pieces,
 ) -> float:
     """Write the shards of the units. Returns the share of the time that the encoder worked."""
     clock = _Clock(encode.device)
-    cases = _read_ahead([files[name] for unit in units for name in unit.cases], plan)
-    for unit in units:
+    cases = _read_ahead([files[name] for _, unit in units for name in unit.cases], plan)
+    for first, unit in units:
         with _UnitShards(unit, config, plan) as shards:
-            for name in unit.cases:
-                scan = next(cases)
-                if isinstance(scan, CaseError):
-                    warn(f"{name} is left out: {scan}")
-                    shards.skipped[name] = str(scan)
-                else:
-                    for doubt in scan.case.doubts:
-                        warn(doubt)
-                    shards.scans[name] = scan.sha256
-                    _encode_case(scan.case, encode, config, shards, clock)
+            for number, name in enumerate(unit.cases, first):
+                with pieces.piece(number):
+                    _embed_case(name, next(cases), encode, config, shards, clock)
                 tick(len(shards.samples[name]), name)
     return clock.share()
+
+
+def _embed_case(
+    name: str,
+    scan: "_Scan | CaseError",
+    encode: SliceEncoder,
+    config: EmbedConfig,
+    shards: "_UnitShards",
+    clock: "_Clock",
+) -> None:
+    if isinstance(scan, CaseError):
+        warn(f"{name} is left out: {scan}")
+        shards.skipped[name] = str(scan)
+        return
+    for doubt in scan.case.doubts:
+        warn(doubt)
+    shards.scans[name] = scan.sha256
+    _encode_case(scan.case, encode, config, shards, clock)
 
 
 @dataclass(frozen=True)

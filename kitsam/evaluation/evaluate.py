@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 from torch import Tensor
 
 from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth
@@ -20,6 +21,7 @@ from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
 from kitsam.decoding.runs import TrainedDecoder, check_leak, load_runs
 from kitsam.evaluation.case_results import (
+    CASES,
     PREDICTIONS,
     CaseResult,
     is_done,
@@ -36,38 +38,64 @@ from kitsam.shards.manifest import Manifest, ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
 from kitsam.system.console import progress, say, warn
+from kitsam.system.coordination import decide, sole_writers, together
 from kitsam.system.errors import CaseError, OptionError
-from kitsam.system.files import sha256_of
+from kitsam.system.files import look_anew, sha256_of
 from kitsam.system.outputs import files_in, refuse_overwriting
+from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes
 
 MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
 
 def run(config: EvaluateConfig) -> int:
+    processes = start_processes(config.device)
+    with report_lost_peer():
+        files = decide(lambda: _find_cases(config))
+        shards, runs = together(lambda: _read(config))
+        decide(lambda: _check_labels(config, files, shards.manifest))
+        with sole_writers(config.out):
+            return _evaluate(config, files, shards, runs, processes)
+
+
+def _find_cases(config: EvaluateConfig) -> dict[str, CaseFiles]:
     files = find_cases(config.data)
     _refuse_overwriting(config, files)
+    return files
+
+
+def _read(config: EvaluateConfig) -> tuple[ShardSet, dict[Target, TrainedDecoder]]:
+    """The shard set and the decoders, if they fit one another."""
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
     runs = load_runs(config.roi, config.tumor, config.cyst)
     for target, trained in runs.items():
         check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
         check_leak(trained, shards.manifest, target, config.shards)
-    cases = {entry.case: entry for entry in shards.manifest.val}
-    _check_labels(config, list(cases), files, shards.manifest)
-    processes = start_processes(config.device)
+    return shards, runs
+
+
+def _evaluate(
+    config: EvaluateConfig,
+    files: dict[str, CaseFiles],
+    shards: ShardSet,
+    runs: dict[Target, TrainedDecoder],
+    processes: PartialState,
+) -> int:
+    """Score what is missing, then write the results of all. Returns the exit code."""
     cascade = cascade_of(runs, config.cascade, processes.device)
+    fingerprint, missing = decide(lambda: _missing(config, runs, shards))
+    cases = {entry.case: entry for entry in shards.manifest.val}
+    share = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
+    _score_cases({number: missing[number] for number in share}, files, cases, shards, cascade, config, fingerprint)
+    return decide(lambda: _finish(config, sorted(cases), runs, shards))
+
+
+def _missing(config: EvaluateConfig, runs: dict[Target, TrainedDecoder], shards: ShardSet) -> tuple[str, list[str]]:
+    """A hash of all that decides the results, and the cases that have none of it yet."""
     fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
-    missing = [name for name in cases if not is_done(config.out, name, fingerprint)]
-    if processes.is_main_process:
-        for leftover in config.out.glob("*/.tmp-*"):
-            leftover.unlink()
-    with report_lost_peer():
-        processes.wait_for_everyone()
-        share = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
-        _evaluate([missing[index] for index in share], files, cases, shards, cascade, config, fingerprint)
-        processes.wait_for_everyone()
-    failed = _finish(config, sorted(cases), runs, shards) if processes.is_main_process else {}
-    return 1 if failed or shards.manifest.skipped else 0
+    for leftover in config.out.glob("*/.tmp-*"):
+        leftover.unlink()
+    return fingerprint, [case.case for case in shards.manifest.val if not is_done(config.out, case.case, fingerprint)]
 
 
 def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> None:
@@ -78,11 +106,12 @@ def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> 
     refuse_overwriting(outputs, [*given, *(path for run in runs for path in files_in(run))])
 
 
-def _check_labels(config: EvaluateConfig, names: list[str], files: dict[str, CaseFiles], manifest: Manifest) -> None:
+def _check_labels(config: EvaluateConfig, files: dict[str, CaseFiles], manifest: Manifest) -> None:
     """Raises `OptionError` naming a validation case that the data lack, or whose labels are not the shard set's.
 
     Labels that cannot be read at all are a bad case, which ends no long job.
     """
+    names = [case.case for case in manifest.val]
     absent = [name for name in names if name not in files]
     if absent:
         raise OptionError(f"--data: {config.data} lacks {', '.join(absent)} of the shard set's validation cases")
@@ -107,8 +136,8 @@ def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: Shard
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
 
-def _evaluate(
-    names: list[str],
+def _score_cases(
+    names: dict[int, str],  # by number, counted over all processes
     files: dict[str, CaseFiles],
     cases: dict[str, ShardEntry],
     shards: ShardSet,
@@ -118,24 +147,33 @@ def _evaluate(
 ) -> None:
     """Label the cases one by one, while worker processes write and score those before."""
     waiting: deque[Future[None]] = deque()
+    pieces = Pieces()
     with case_workers(config.workers, len(names)) as pool, progress("Evaluating", len(names), "cases") as tick:
-        for name in names:
-            try:
-                truth = read_truth(files[name])
-            except CaseError as error:
-                warn(f"{name} is left out: {error}")
-                write_result(config.out, name, CaseResult(fingerprint, skipped=str(error)))
-                tick(1, name)
-                continue
-            for doubt in truth.doubts:
-                warn(doubt)
-            label = _label_case(cases[name], truth, shards, cascade)
-            waiting.append(pool.submit(save_and_score, config.out, files[name], label, fingerprint))
+        for number, name in names.items():
+            with pieces.piece(number):
+                truth = _read_truth(files[name], config.out, fingerprint)
+            if truth is not None:
+                label = _label_case(cases[name], truth, shards, cascade)
+                waiting.append(pool.submit(save_and_score, config.out, files[name], label, fingerprint))
             while len(waiting) > MOST_WAITING * config.workers:
                 waiting.popleft().result()
             tick(1, name)
         for future in waiting:
             future.result()
+    pieces.finish()
+
+
+def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
+    """None for a case that cannot be used, which becomes its result."""
+    try:
+        truth = read_truth(files)
+    except CaseError as error:
+        warn(f"{files.name} is left out: {error}")
+        write_result(out, files.name, CaseResult(fingerprint, skipped=str(error)))
+        return None
+    for doubt in truth.doubts:
+        warn(doubt)
+    return truth
 
 
 def _label_case(entry: ShardEntry, truth: Volume, shards: ShardSet, cascade: Cascade) -> np.ndarray:
@@ -147,10 +185,9 @@ def _label_case(entry: ShardEntry, truth: Volume, shards: ShardSet, cascade: Cas
     return label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
 
 
-def _finish(
-    config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder], shards: ShardSet
-) -> dict[str, str]:
-    """Write and print the results of all cases. Returns why some have none."""
+def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder], shards: ShardSet) -> int:
+    """Write and print the results of all cases. Returns the exit code."""
+    look_anew(config.out / CASES)
     results = {name: read_result(config.out, name) for name in names}
     scores = {name: result.scores for name, result in results.items() if result.scores}
     failed = {name: result.skipped for name, result in results.items() if result.skipped}
@@ -178,4 +215,4 @@ def _finish(
     say(detection_table(scores))
     say(f"Label maps: {config.out / PREDICTIONS}")
     say(f"Metrics: {config.out / CSV_NAME}, {config.out / JSON_NAME}")
-    return failed
+    return 1 if failed or manifest.skipped else 0

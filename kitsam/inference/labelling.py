@@ -4,12 +4,13 @@ The scan is brought to the canonical frame, its slices encoded, the cascade labe
 file's own axis order and affine, voxel for voxel. Memory: the scan and its embeddings (2 MiB a slice at 1024 pixels).
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from kitsam import __version__
@@ -25,21 +26,26 @@ from kitsam.inference.scans import Box
 from kitsam.pictures.overlay import case_overlay
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.system.console import progress, say, warn
-from kitsam.system.errors import CaseError, OptionError
+from kitsam.system.coordination import decide, together
+from kitsam.system.errors import CaseError
 from kitsam.system.files import sha256_of
+from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16
 from kitsam.system.seals import write_sealed
 
 
-def label_scans(config: PredictConfig, tasks: list[Task], refusal: OptionError | None) -> int:
-    """`tasks` and `refusal`: what the main process decided, the others' do not count. Returns the exit code of all."""
-    bundle = read_bundle(config.model)
+def label_in_processes(config: PredictConfig, find_tasks: Callable[[], list[Task]]) -> int:
+    """The same for several processes, of which the main one finds out what to do."""
+    start_processes(config.device)
+    with report_lost_peer():
+        tasks = decide(find_tasks)
+        return label_scans(config, tasks) if tasks else 0
+
+
+def label_scans(config: PredictConfig, tasks: list[Task]) -> int:
+    """Label this process's share of the scans. Returns the exit code of all processes."""
     processes = start_processes(config.device)
-    decision = [tasks, refusal]
-    broadcast_object_list(decision)
-    tasks, refusal = decision
-    if refusal:
-        raise refusal
+    bundle = together(lambda: read_bundle(config.model))
     encode = SliceEncoder(
         bundle.encoder,
         bundle.input,
@@ -49,30 +55,26 @@ def label_scans(config: PredictConfig, tasks: list[Task], refusal: OptionError |
     )
     cascade = cascade_of(bundle.decoders, bundle.cascade, processes.device)
     label = partial(_label_scan, encode=encode, cascade=cascade, config=config, model=sha256_of(config.model))
-    share = deal([task.scan.path.stat().st_size for task in tasks], processes.num_processes)[processes.process_index]
-    lines, failed = _label_all([tasks[index] for index in share], label)
-    with report_lost_peer():
-        everything = gather_object([(processes.process_index, lines, failed)])
-    for rank, others, _ in everything:
-        for line in others if rank else ():
-            say(line)
-    names = [name for _, _, failures in everything for name in failures]
+    sizes = decide(lambda: [task.scan.path.stat().st_size for task in tasks])
+    share = deal(sizes, processes.num_processes)[processes.process_index]
+    pieces = Pieces()
+    failed = [number for number in share if not _try_to_label(tasks[number], number, label, pieces)]
+    pieces.finish()
+    names = [tasks[number].scan.name for number in sorted(gather_object(failed))]
     if names and processes.is_main_process:
         warn(f"{len(names)} of {len(tasks)} scans could not be labelled: {', '.join(names)}")
     return 1 if names else 0
 
 
-def _label_all(tasks: list[Task], label: "partial[str]") -> tuple[list[str], list[str]]:
-    """What is to be said of each scan, and the names of those that could not be labelled."""
-    lines, failed = [], []
-    for task in tasks:
+def _try_to_label(task: Task, number: int, label: "partial[str]", pieces: Pieces) -> bool:
+    """Whether the scan could be labelled; what there is to say of it is said."""
+    with pieces.piece(number):
         try:
-            lines.append(label(task))
-            say(lines[-1])
+            say(label(task))
         except CaseError as error:
-            failed.append(task.scan.name)
             warn(str(error))
-    return lines, failed
+            return False
+    return True
 
 
 def _label_scan(task: Task, encode: SliceEncoder, cascade: Cascade, config: PredictConfig, model: str) -> str:

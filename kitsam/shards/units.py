@@ -10,7 +10,7 @@ from pathlib import Path
 from kitsam.system.errors import ShardError
 from kitsam.system.seals import read_sealed, write_sealed
 
-FOLDER = "units"
+UNITS_FOLDER = "units"
 PLAN = "plan.json"
 
 
@@ -32,7 +32,7 @@ class PlanUnits:
 
 
 def unit_path(shards: Path, name: str) -> Path:
-    return shards / FOLDER / f"{name}.json"
+    return shards / UNITS_FOLDER / f"{name}.json"
 
 
 def write_unit(shards: Path, name: str, record: UnitRecord) -> None:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -36,15 +36,50 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+class Line(NamedTuple):
+    """What was said, to be shown later."""
+
+    text: str
+    is_warning: bool = False
+
+    def show(self) -> None:
+        console = _stderr if self.is_warning else _stdout
+        console.print(f"warning: {self.text}" if self.is_warning else self.text, markup=False, highlight=False)
+
+
+_kept: list[list[Line]] = []  # where lines go instead of the terminal, the innermost last
+
+
+@contextmanager
+def keep_lines() -> Iterator[list[Line]]:
+    """Yield a list; what is said in the block goes there, from any process, and is shown only after an error."""
+    lines: list[Line] = []
+    _kept.append(lines)
+    try:
+        yield lines
+    except BaseException:
+        for line in lines:
+            line.show()
+        raise
+    finally:
+        _kept.pop()
+
+
 def say(message: object, *, markup: bool = False) -> None:
     """A line or a rich table on stdout, from rank 0."""
-    if is_main_process():
+    if _kept:
+        _kept[-1].append(Line(str(message)))
+    elif is_main_process():
         _stdout.print(message, markup=markup, highlight=False)
 
 
 def warn(message: str) -> None:
     """A line on stderr, from whichever process met the trouble."""
-    _stderr.print(f"warning: {message}", markup=False, highlight=False)
+    line = Line(message, is_warning=True)
+    if _kept:
+        _kept[-1].append(line)
+    else:
+        line.show()
 
 
 class Tick(Protocol):

@@ -10,6 +10,7 @@ class KitsamError(Exception):
     """Something the user can mend: the message names the file or the option."""
 
     exit_code = 1
+    is_told = False  # by the main process, so that this one need not say it again
 
 
 class OptionError(KitsamError):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,13 @@ def read_yaml(path: Path, error: type[KitsamError] = KitsamError) -> Any:
         raise error(f"{path}: cannot be read: {reason.strerror}") from reason
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as reason:
         raise error(f"{path}: cannot be read as YAML: {' '.join(str(reason).split())}") from reason
+
+
+def look_anew(*folders: Path) -> None:
+    """Have a network file system forget which files of the folders it thought absent: others have written them."""
+    for folder in folders:
+        with suppress(FileNotFoundError), os.scandir(folder):
+            pass  # opening a folder has NFS ask its server (close-to-open consistency)
 
 
 def sha256_of(path: Path) -> str:

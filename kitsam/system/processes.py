@@ -3,8 +3,9 @@
 Accelerate starts the process group from what `torchrun`, `accelerate launch` or SLURM put into the environment;
 on a machine without a GPU it must be told to use the CPU, or it would not take torchrun's processes.
 
-Processes wait for one another with a limit: generous while they start and where each has its own cases, short while
-they train in step, so that a process that hangs ends the others soon. One that dies ends them at once over gloo.
+Processes wait for one another with a generous limit; those that train in step are watched besides (`watch.py`). One
+that dies ends them at once over gloo. NCCL ends a process itself, in its own words, and leaves a record of the last
+operations (torch's flight recorder) in files that its words name.
 """
 
 import ctypes
@@ -17,16 +18,21 @@ from datetime import timedelta
 
 import torch
 from accelerate import PartialState
-from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed import PrefixStore, Store, TCPStore
 
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.options import Device, Precision
 
-# Reading the shard set, the first step, the first validation: one process may be that far behind another.
+# Reading the shard set, the first step, the first validation, data that is late: one process may be that far behind
+# another.
 START_LIMIT = timedelta(minutes=30)
 # Cases dealt to processes: the last one may be a whole group of cases behind the first, hours on a CPU.
 WORK_LIMIT = timedelta(days=1)
+# Operations that the flight recorder keeps, and that it writes them down when one takes too long (torch's
+# documentation, "PYTORCH ProcessGroupNCCL Environment Variables").
+NCCL = {"TORCH_NCCL_TRACE_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+GOES_ON = "the same command goes on from what is saved"
 
 
 def use_cpu(device: Device) -> bool:
@@ -38,28 +44,26 @@ def use_cpu(device: Device) -> bool:
 
 def start_processes(device: Device) -> PartialState:
     """The processes of a stage that deals its cases to them, all started."""
-    end_with_launcher()
+    prepare_group()
     return PartialState(cpu=use_cpu(device), timeout=WORK_LIMIT)
 
 
-def end_with_launcher() -> None:
-    """Have Linux kill this process when torchrun is killed, which otherwise leaves its processes at work."""
+def prepare_group() -> None:
+    """What must be set before the process group starts."""
+    for name, value in NCCL.items():
+        os.environ.setdefault(name, value)
+    # Have Linux kill this process when torchrun is killed, which otherwise leaves its processes at work.
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def set_collective_timeout(limit: timedelta) -> None:
-    """From now on an operation over all processes fails when it takes longer than `limit`."""
-    if torch.distributed.is_initialized():
-        _set_pg_timeout(limit)  # the only way to change a group that exists, and what torchtitan uses
-
-
-@contextmanager
-def collective_timeout(limit: timedelta, afterwards: timedelta) -> Iterator[None]:
-    """Operations over all processes may take `limit` in this block, and `afterwards` behind it."""
-    set_collective_timeout(limit)
-    yield
-    set_collective_timeout(afterwards)
+def open_store(name: str) -> Store:
+    """Keys and values that all processes share, under names of their own: a new connection to the group's store."""
+    server = TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False
+    )
+    # torchrun's store outlives processes that it starts again.
+    return PrefixStore(f"kitsam/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{name}", server)
 
 
 @contextmanager
@@ -74,8 +78,7 @@ def report_lost_peer() -> Iterator[None]:
         rank = os.environ.get("RANK", "0")
         reason = text.split("] ", 1)[-1][:120]  # without gloo's file and line
         raise KitsamError(
-            f"process {rank}: another process has ended or does not answer ({reason}); "
-            "the same command goes on from what is saved"
+            f"process {rank}: another process has ended or does not answer ({reason}); {GOES_ON}"
         ) from error
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from accelerate import Accelerator
@@ -123,11 +124,25 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted((out / CHECKPOINTS).glob("step-*"))
 
 
-def load_last_checkpoint(accelerator: Accelerator, out: Path) -> Progress:
-    """Bring model and optimizer to the last checkpoint, if there is one."""
+class LastCheckpoint(NamedTuple):
+    """Where a run goes on."""
+
+    folder: Path | None
+    progress: Progress
+
+
+def last_checkpoint(out: Path) -> LastCheckpoint:
+    """Raises `KitsamError` naming a file of it that is missing or damaged."""
     folders = checkpoints(out)
     if not folders:
-        return Progress()
+        return LastCheckpoint(None, Progress())
     _check_digests(folders[-1])
-    accelerator.load_state(str(folders[-1]))
-    return read_record(folders[-1] / STATE, Progress)
+    return LastCheckpoint(folders[-1], read_record(folders[-1] / STATE, Progress))
+
+
+def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
+    """Bring model and optimizer of this process to a checkpoint."""
+    try:
+        accelerator.load_state(str(folder))
+    except OSError as error:
+        raise KitsamError(f"{folder}: cannot be read: {error}") from error

@@ -7,10 +7,8 @@ boxes, and losses are normalized by the boxes of the global batch.
 """
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -22,8 +20,17 @@ from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.runs import DECODER, write_decoder
 from kitsam.system.compiling import compile_where_it_pays
 from kitsam.system.console import progress, say, warn
-from kitsam.system.processes import START_LIMIT, collective_timeout, report_lost_peer, set_collective_timeout
-from kitsam.training.checkpoint import Progress, load_last_checkpoint, open_run, save_checkpoint
+from kitsam.system.coordination import decide, sole_writers, together
+from kitsam.system.processes import START_LIMIT, report_lost_peer
+from kitsam.system.watch import Watch
+from kitsam.training.checkpoint import (
+    LastCheckpoint,
+    Progress,
+    last_checkpoint,
+    load_checkpoint,
+    open_run,
+    save_checkpoint,
+)
 from kitsam.training.config import TrainConfig
 from kitsam.training.log import Log, start_log
 from kitsam.training.pictures import validation_pictures
@@ -31,8 +38,6 @@ from kitsam.training.setup import Training, set_up, target_words
 from kitsam.training.step import train_step, trial_step
 from kitsam.training.validation import can_validate, validate
 
-# A validation may keep the other processes waiting so many times as long as the one before it took.
-SLOWER_VALIDATION, LEAST_VALIDATION = 4, timedelta(minutes=5)
 UNKNOWN = Progress.best_dice  # the Dice of a decoder that was never measured
 
 
@@ -45,11 +50,16 @@ def run(config: TrainConfig) -> int:
 def train(config: TrainConfig) -> bool:
     """Train to the end, or on from the last checkpoint. Returns whether a signal stopped it before."""
     training = set_up(config)
-    accelerator = training.accelerator
-    if accelerator.is_main_process:
-        open_run(config, training.record.shard_set)
-    accelerator.wait_for_everyone()
-    state = load_last_checkpoint(accelerator, config.out)
+    with sole_writers(config.out):
+        return _go_on(training)
+
+
+def _go_on(training: Training) -> bool:
+    """The same, in a folder to which no other run writes."""
+    config, accelerator = training.config, training.accelerator
+    folder, state = decide(lambda: _open(training))
+    if folder:
+        together(lambda: load_checkpoint(accelerator, folder))
     if state.finished:
         say(f"The run is finished, step {state.step}. {_outcome(state, config)}")
         return False
@@ -60,8 +70,7 @@ def train(config: TrainConfig) -> bool:
         lambda: trial_step(accelerator, training.decoder, config),
         config.steps - state.step,
     )
-    if accelerator.is_main_process:
-        start_log(accelerator, config, state.step)
+    decide(lambda: start_log(accelerator, config, state.step))
     _announce(training, state)
     stopped = _train(training, state)
     accelerator.end_training()
@@ -70,6 +79,11 @@ def train(config: TrainConfig) -> bool:
     else:
         say(_outcome(state, config))
     return stopped
+
+
+def _open(training: Training) -> LastCheckpoint:
+    open_run(training.config, training.record.shard_set)
+    return last_checkpoint(training.config.out)
 
 
 def _outcome(state: Progress, config: TrainConfig) -> str:
@@ -112,30 +126,34 @@ def _train(training: Training, state: Progress) -> bool:
     config, accelerator = training.config, training.accelerator
     positive_weight = negative_ratio(training.shards.manifest.voxels, config.target) ** config.loss.balance
     log = Log(accelerator, config, training.shards, training.order)
-    limits = _Limits(step=timedelta(seconds=config.step_timeout))
     questions = training.questions(range(state.step, config.steps))
+    step_limit = timedelta(seconds=config.step_timeout)
+    validation_limit = START_LIMIT  # of the first, in which torch may compile
     with (
         _stop_signals() as signals,
+        Watch("kitsam train", START_LIMIT) as watch,
         progress(f"Training {config.target}", config.steps, "steps", state.step) as tick,
         closing(questions),
     ):
-        for step, batch in enumerate(log.timing(questions), state.step):
+        for step, batch in enumerate(log.timing(watch.waiting_for(questions)), state.step):
             losses = train_step(accelerator, training.model, training.optimizer, batch, step, positive_weight, config)
-            set_collective_timeout(limits.step)
             state.step = step + 1
+            watch.beat()
+            watch.limit = step_limit
             log.add(losses)
             due = _due(state.step, config)
             if due.line:
                 log.write(state.step)
             stop = _any_process(accelerator, bool(signals)) if due.line else _this_process_alone(accelerator, signals)
             if due.validation:
-                with limits.validation():
-                    _validate(training, state, log)
+                watch.limit, validation_limit = validation_limit, step_limit
+                _validate(training, state, log, watch)
                 patience = config.validation.patience
                 state.finished = state.step == config.steps or 0 < patience <= state.stale
             if due.checkpoint or stop:
                 log.write(state.step)
-                save_checkpoint(accelerator, config.out, state, config.keep_checkpoints)
+                with watch.waiting():
+                    save_checkpoint(accelerator, config.out, state, config.keep_checkpoints)
             tick(1, log.note)
             if stop or state.finished:
                 return stop and not state.finished
@@ -156,32 +174,18 @@ def _due(step: int, config: TrainConfig) -> _Due:
     return _Due(validation, checkpoint, checkpoint or step % config.log_every == 0)
 
 
-@dataclass
-class _Limits:
-    """How long the processes may wait for one another."""
-
-    step: timedelta
-    next_validation: timedelta = START_LIMIT
-
-    @contextmanager
-    def validation(self) -> Iterator[None]:
-        """A block that validates; how long it takes is the measure of the next one's limit."""
-        began = time.monotonic()
-        with collective_timeout(self.next_validation, self.step):
-            yield
-        self.next_validation = max(LEAST_VALIDATION, SLOWER_VALIDATION * timedelta(seconds=time.monotonic() - began))
-
-
-def _validate(training: Training, state: Progress, log: Log) -> None:
+def _validate(training: Training, state: Progress, log: Log, watch: Watch) -> None:
     config, accelerator = training.config, training.accelerator
     decoder = TargetDecoder(training.decoder, config.prompt)
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    result = validate(decoder, training.shards, config.target, accelerator.device, rank, ranks)
+    result = validate(decoder, training.shards, config.target, accelerator.device, rank, ranks, watch)
     score = result.score(config.validation.select)
-    if _note_score(state, score) and accelerator.is_main_process:
-        write_decoder(config.out, training.decoder, training.record)
+    keep = _note_score(state, score)
     if accelerator.is_main_process:
-        log.show(validation_pictures(decoder, training.shards, config.target, accelerator.device), state.step)
+        with watch.waiting():
+            if keep:
+                write_decoder(config.out, training.decoder, training.record)
+            log.show(validation_pictures(decoder, training.shards, config.target, accelerator.device), state.step)
     log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
     log.note = "no validation Dice" if score is None else f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
 

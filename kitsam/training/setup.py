@@ -22,9 +22,10 @@ from kitsam.shards.batches import batches
 from kitsam.shards.manifest import INITIAL_DECODER, check_signature
 from kitsam.shards.order import SampleOrder, holds
 from kitsam.shards.reader import Samples, ShardSet
+from kitsam.system.coordination import together
 from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.files import sha256_of
-from kitsam.system.processes import START_LIMIT, end_with_launcher, use_bfloat16, use_cpu
+from kitsam.system.processes import START_LIMIT, prepare_group, use_bfloat16, use_cpu
 from kitsam.system.seeds import derive
 from kitsam.system.tensors import read_tensors
 from kitsam.training.config import TrainConfig
@@ -74,18 +75,23 @@ class Training:
 def set_up(config: TrainConfig) -> Training:
     """Raises `OptionError` for options that do not fit the processes or the shard set."""
     accelerator = _make_accelerator(config)
+    shards, order, decoder, record = together(lambda: _read(config))
+    model, optimizer = _prepare(accelerator, decoder, config)
+    return Training(config, accelerator, shards, order, decoder, record, model, optimizer)
+
+
+def _read(config: TrainConfig) -> tuple[ShardSet, SampleOrder, BoxDecoder, DecoderRecord]:
+    """What each process reads for itself, nothing of which it waits for."""
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
     _check_target(config, shards, order)
     start = _start(config, shards)
     decoder = start.decoder if start else _initial_decoder(config, shards)
-    record = DecoderRecord(config.target, config.prompt, record_of(shards, start))
-    model, optimizer = _prepare(accelerator, decoder, config)
-    return Training(config, accelerator, shards, order, decoder, record, model, optimizer)
+    return shards, order, decoder, DecoderRecord(config.target, config.prompt, record_of(shards, start))
 
 
 def _make_accelerator(config: TrainConfig) -> Accelerator:
-    end_with_launcher()
+    prepare_group()
     cpu = use_cpu(config.device)
     bfloat16 = use_bfloat16(config.precision, torch.device("cpu" if cpu else "cuda"))
     accelerator = Accelerator(

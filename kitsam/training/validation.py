@@ -18,6 +18,7 @@ from kitsam.decoding.ask import TargetDecoder, ask, kidney_boxes, roi_boxes
 from kitsam.shards.manifest import ShardEntry
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.system.processes import deal
+from kitsam.system.watch import Watch
 
 SLICES_AT_ONCE = 16
 
@@ -56,13 +57,19 @@ def can_validate(shards: ShardSet, target: Target) -> bool:
 
 
 def validate(
-    target_decoder: TargetDecoder, shards: ShardSet, target: Target, device: torch.device, rank: int, ranks: int
+    target_decoder: TargetDecoder,
+    shards: ShardSet,
+    target: Target,
+    device: torch.device,
+    rank: int,
+    ranks: int,
+    watch: Watch,
 ) -> ValidationDice:
     """Dice of the decoder over all validation cases, of which this process takes its share."""
     cases = shards.manifest.val
     mine = deal([case.samples for case in cases], ranks)[rank]
     target_decoder.decoder.eval()
-    overlaps = [_case_overlap(target_decoder, shards, cases[index], target, device) for index in mine]
+    overlaps = [_case_overlap(target_decoder, shards, cases[index], target, device, watch) for index in mine]
     target_decoder.decoder.train()
     overlaps = sorted(map(tuple, gather_object(overlaps) if ranks > 1 else overlaps))
     everything = Overlap("all", *np.sum([counts for _, *counts in overlaps], axis=0).tolist())
@@ -73,11 +80,17 @@ def validate(
 
 
 def _case_overlap(
-    target_decoder: TargetDecoder, shards: ShardSet, case: ShardEntry, target: Target, device: torch.device
+    target_decoder: TargetDecoder,
+    shards: ShardSet,
+    case: ShardEntry,
+    target: Target,
+    device: torch.device,
+    watch: Watch,
 ) -> Overlap:
     counts = np.zeros(3, int)
     for first in range(0, case.samples, SLICES_AT_ONCE):
-        samples = shards.validation_slices(case, first, SLICES_AT_ONCE)
+        with watch.waiting():
+            samples = shards.validation_slices(case, first, SLICES_AT_ONCE)
         mask = np.stack(samples.masks)
         truth = target_mask(mask, target)
         predicted = predict_slices(target_decoder, samples, mask, target, device)

@@ -5,6 +5,8 @@ import pytest
 
 from kitsam.decoding.runs import load_run
 from kitsam.shards.reader import ShardSet
+from kitsam.system.processes import START_LIMIT
+from kitsam.system.watch import Watch
 from kitsam.training.validation import predict_slices, validate
 
 
@@ -26,5 +28,7 @@ def test_dice_is_that_of_whole_cases_asked_slice_by_slice(shards, runs, target, 
     pooled = 2 * sum(both for both, _ in counts) / sum(alone for _, alone in counts)
     # Rounding may turn a voxel that is exactly as probable as not.
     voxel = 2 / min(alone for _, alone in counts)
-    assert validate(decoder, whole, target, device, 0, 1)[:2] == pytest.approx((dice, pooled), abs=voxel)
+    assert validate(decoder, whole, target, device, 0, 1, Watch("test", START_LIMIT))[:2] == pytest.approx(
+        (dice, pooled), abs=voxel
+    )
     assert dice > voxel

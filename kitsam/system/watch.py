@@ -1,0 +1,147 @@
+"""Processes that compute in step: waiting for data is told from hanging.
+
+A collective operation cannot tell why another process does not come, and NCCL ends a process whose operation takes too
+long with a crash. So each process says again and again how far it has come and whether it waits for data, through
+torch's store. One that has stood still for half a limit begins to look at the others; when none of them has got on for
+a whole limit since then, or waits for data, it ends with a line that names who was not heard of. The collectives' own
+limit lies far above.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
+
+import torch.distributed as dist
+
+from kitsam.system.processes import GOES_ON, open_store
+from kitsam.system.streams import ERR, OUT
+
+T = TypeVar("T")
+LOOKS, SECONDS_BETWEEN_LOOKS = 4, 5.0  # so often within a limit, or every so many seconds
+
+
+class _State(NamedTuple):
+    """What a process says of itself."""
+
+    beats: int = 0  # pieces of work done
+    waits: int = 0  # for data: how many times over
+    signs: int = 0  # of life
+
+    @classmethod
+    def parse(cls, text: bytes) -> "_State":
+        return cls(*map(int, text.split()))
+
+    def text(self) -> str:
+        return " ".join(map(str, self))
+
+
+class _Seen(NamedTuple):
+    """The last news of another process, and when there was some."""
+
+    state: _State
+    life: float  # seconds of the monotonic clock
+    progress: float
+
+
+class Watch:
+    """Ends this process when all of them hang; one process alone is not watched."""
+
+    def __init__(self, command: str, limit: timedelta) -> None:
+        """`command`: how the line begins that says why the process ends."""
+        self.command = command
+        self.limit = limit  # may be changed at any time
+        self.beats, self.waits = 0, 0
+        self.thread: threading.Thread | None = None
+        self.closed = threading.Event()
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            self.store = open_store("watch")
+            self.store.set(str(dist.get_rank()), _State().text())
+            dist.barrier()  # from here on all keys exist
+            self.thread = threading.Thread(target=self._look_on, daemon=True)
+            self.thread.start()
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.closed.set()
+        if self.thread:
+            self.thread.join()
+
+    def beat(self) -> None:
+        """This process has got on."""
+        self.beats += 1
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block that reads or writes files, which may take as long as it takes."""
+        self.waits += 1
+        try:
+            yield
+        finally:
+            self.waits -= 1
+            self.beats += 1
+
+    def waiting_for(self, items: Iterator[T]) -> Iterator[T]:
+        """The same items, each one waited for."""
+        end = object()
+        while True:
+            with self.waiting():
+                item = next(items, end)
+            if item is end:
+                return
+            yield item
+
+    def _look_on(self) -> None:
+        """In a thread of its own, which runs while the main one stands in a collective operation."""
+        rank, ranks = dist.get_rank(), dist.get_world_size()
+        others = [other for other in range(ranks) if other != rank]
+        now = time.monotonic()
+        state, progress = _State(), now
+        seen = {other: _Seen(_State(-1), now, now) for other in others}
+        while not self.closed.wait(min(self.limit.total_seconds() / LOOKS, SECONDS_BETWEEN_LOOKS)):
+            now, limit = time.monotonic(), self.limit.total_seconds()
+            if self.waits or self.beats != state.beats:
+                progress = now
+            state = _State(self.beats, self.waits, state.signs + 1)
+            self._say(rank, state)
+            if now - progress < limit / 2:
+                seen = {other: _Seen(_State(-1), now, now) for other in others}
+                continue
+            self._hear(seen, now)
+            if now - progress >= limit and not any(_gets_on(other, now, limit) for other in seen.values()):
+                self._end(rank, [other for other in others if now - seen[other].life >= limit], limit)
+
+    def _say(self, rank: int, state: _State) -> None:
+        # Where the process that keeps the store has gone, nothing is heard either.
+        with suppress(RuntimeError):
+            self.store.set(str(rank), state.text())
+
+    def _hear(self, seen: dict[int, _Seen], now: float) -> None:
+        try:
+            texts = self.store.multi_get([str(other) for other in seen])
+        except RuntimeError:
+            return
+        for (other, before), text in zip(list(seen.items()), texts):
+            state = _State.parse(text)
+            life = before.life if state.signs == before.state.signs else now
+            progress = before.progress if state.beats == before.state.beats else now
+            seen[other] = _Seen(state, life, progress)
+
+    def _end(self, rank: int, silent: list[int], limit: float) -> None:
+        who = f"nothing was heard of process {', '.join(map(str, silent))}" if silent else "no process got on"
+        ERR.line(
+            f"{self.command}: error: process {rank}: another process has ended or does not answer "
+            f"({who} for {limit:g} s); {GOES_ON}"
+        )
+        OUT.flush()
+        os._exit(1)  # the main thread stands in torch, where no exception reaches it
+
+
+def _gets_on(other: _Seen, now: float, limit: float) -> bool:
+    """Whether a process lives, and works or waits for data."""
+    return now - other.life < limit and (other.state.waits > 0 or now - other.progress < limit)

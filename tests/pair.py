@@ -2,12 +2,11 @@
 
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from starting import Started, free_port, train_arguments
+from starting import free_port, started_ranks, train_arguments
 from tiny import EMBED_WORDS, evaluate_words, still_config, train_config
 
 
@@ -59,13 +58,7 @@ def run_in_two_processes(lines: list[list], folder: Path) -> None:
     script = folder / "lines.json"
     script.write_text(json.dumps([[free_port(), *map(str, line)] for line in lines]))
     command = [sys.executable, Path(__file__).with_name("commands.py"), script]
-    group = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
     # Sums come out alike to the last bit only with the same number of threads.
-    group["OMP_NUM_THREADS"] = torch.get_num_threads()
-    with ExitStack() as both:
-        started = [
-            both.enter_context(Started(command, folder / f"{rank}.log", RANK=rank, LOCAL_RANK=rank, **group))
-            for rank in range(2)
-        ]
-        for one in started:
+    with started_ranks(command, folder, OMP_NUM_THREADS=torch.get_num_threads()) as ranks:
+        for one in ranks:
             assert one.wait() == 0, one.text[-3000:]

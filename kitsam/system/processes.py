@@ -30,7 +30,7 @@ START_LIMIT = timedelta(minutes=30)
 WORK_LIMIT = timedelta(days=1)
 # Operations that the flight recorder keeps, and that it writes them down when one takes too long (torch's
 # documentation, "PYTORCH ProcessGroupNCCL Environment Variables").
-NCCL = {"TORCH_NCCL_TRACE_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+NCCL = {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 GOES_ON = "the same command goes on from what is saved"
 

@@ -94,11 +94,19 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_sealed(temporary / DIGESTS, _digests(temporary))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        _put_in_place(temporary, folder)
         for old in checkpoints(out)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename, also where a checkpoint of the same step is there already: a run may have gone on from an older one."""
+    before = folder.with_name(f".tmp-before-{folder.name}")
+    if folder.exists():
+        folder.rename(before)
+    temporary.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:

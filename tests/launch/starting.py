@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -92,6 +92,19 @@ class Started:
 
     def wait(self, limit: float = PATIENCE) -> int:
         return self.process.wait(limit)
+
+
+@contextmanager
+def started_ranks(command: list, folder: Path, count: int = 2, **environment: object) -> Iterator[list[Started]]:
+    """The command as each of `count` processes that find one another, without a launcher; logs `folder/RANK.log`."""
+    group = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                Started(command, folder / f"{rank}.log", RANK=rank, LOCAL_RANK=rank, **{**group, **environment})
+            )
+            for rank in range(count)
+        ]
 
 
 def finish(command: list, log: Path, cwd: Path = ROOT, **environment: object) -> str:

@@ -88,6 +88,11 @@ def command(stage: str, world: World, shards: Path, out: Path, folder: Path) -> 
     return torchrun(2, "evaluate", *evaluate_words(world.data, shards, world.runs), "--out", out)
 
 
+def has_begun(out: Path) -> bool:
+    """Whether there is more than the lock."""
+    return out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+
+
 def outcome(stage: str, out: Path) -> dict[str, bytes]:
     """The files that must not depend on what happened on the way."""
     files = files_of(out)
@@ -125,7 +130,7 @@ def one_round(request, world, tmp_path):
 def test_a_fault_changes_nothing_once_the_command_was_given_again(one_round):
     line = command(one_round.stage, one_round.world, one_round.shards, one_round.out, one_round.folder)
     with Started(line, one_round.folder / "log") as started:
-        started.wait_until(lambda: one_round.out.exists() and any(one_round.out.iterdir()))
+        started.wait_until(lambda: has_begun(one_round.out))
         time.sleep(one_round.chance.uniform(0, LATEST[one_round.stage]))
         mend = INFLICT[one_round.fault](one_round, started)
         code = started.wait(SECONDS_TO_END)

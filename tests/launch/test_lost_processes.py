@@ -10,8 +10,8 @@ from starting import (
     Started,
     descendants,
     end,
-    free_port,
     one_machine,
+    started_ranks,
     steps_done,
     torchrun,
     train_arguments,
@@ -27,11 +27,7 @@ def test_a_process_that_dies_or_hangs_ends_the_other_with_one_line(shards, tmp_p
     endless = ValidationConfig(every=10000)
     config = long_config(shards, tmp_path / "run", steps=10000, validation=endless, step_timeout=2)
     command = ["kitsam", *train_arguments(config, tmp_path)]
-    group = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    with (
-        Started(command, tmp_path / "0.log", RANK=0, LOCAL_RANK=0, **group) as first,
-        Started(command, tmp_path / "1.log", RANK=1, LOCAL_RANK=1, **group) as second,
-    ):
+    with started_ranks(command, tmp_path) as (first, second):
         first.wait_until(lambda: steps_done(config.out) >= 2)
         second.process.send_signal(number)
         assert first.wait(20) == 1

@@ -23,6 +23,7 @@ class Server:
         self.requests: Counter[str] = Counter()
         self.ranges: defaultdict[str, list[str | None]] = defaultdict(list)
         self.methods: Counter[str] = Counter()
+        self.silence = 20.0  # seconds of a stall, then the connection closes
         self.stop = threading.Event()
         self.address = ""
 
@@ -69,7 +70,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data[start : (start + len(data)) // 2 if half else len(data)])
         if fault == "stall":
             self.wfile.flush()
-            self.state.stop.wait(20)
+            self.state.stop.wait(self.state.silence)
 
     def log_message(self, *arguments) -> None:
         pass

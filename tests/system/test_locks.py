@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,13 +11,13 @@ import time
 import pytest
 
 from kitsam.system import locks
-from kitsam.system.errors import KitsamError
-from kitsam.system.locks import alone
+from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.locks import alone, read_writer, sole_writer
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kitsam.system.locks import alone
+from kitsam.system.locks import alone, read_writer, sole_writer
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -102,3 +103,44 @@ def test_a_lock_file_that_cannot_be_written_is_one_line_naming_it(tmp_path, monk
     monkeypatch.setattr(locks.FileLock, "acquire", refuse)
     with pytest.raises(KitsamError, match=r"\.x\.lock: cannot be locked: Permission denied$"), alone(tmp_path / "x"):
         pass
+
+
+WRITER = HOLDER.replace("alone", "sole_writer")
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that writes to `tmp_path / "x"`."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "x"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_writer_is_refused_with_the_name_of_the_first(writer, tmp_path):
+    host = socket.gethostname()
+    words = rf"--out: .*x: process {writer.pid} on {host}, since 20..-"
+    with pytest.raises(OptionError, match=words), sole_writer(tmp_path / "x"):
+        pass
+    assert read_writer(tmp_path / "x").process == writer.pid
+
+
+def test_what_a_dead_writer_held_is_free(writer, tmp_path):
+    writer.kill()
+    writer.wait()
+    with sole_writer(tmp_path / "x") as this:
+        assert this.process == os.getpid() and read_writer(tmp_path / "x") == this
+    assert not list((tmp_path / "x").iterdir())
+
+
+def test_the_lock_of_another_machine_is_waited_for_as_long_as_it_may_have_died(writer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(locks, "LEASE", 1.0)
+    began = time.monotonic()
+    with pytest.raises(OptionError, match="writes there"), sole_writer(tmp_path / "x"):
+        pass
+    assert time.monotonic() - began >= 1 and "waiting 1 s" in capsys.readouterr().err
+    monkeypatch.setattr(locks, "LEASE", 20.0)
+    threading.Timer(0.5, writer.kill).start()
+    with sole_writer(tmp_path / "x") as this:
+        assert this.host == "elsewhere"

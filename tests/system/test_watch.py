@@ -1,0 +1,59 @@
+"""Processes in step: one that waits for data keeps the others waiting, one that hangs ends them."""
+
+import signal
+import sys
+import time
+
+import pytest
+from starting import started_ranks
+
+LIMIT = 1.0  # seconds
+SCRIPT = """
+import os, sys, time
+from datetime import timedelta
+import torch.distributed as dist
+from kitsam.system.processes import start_processes
+from kitsam.system.watch import Watch
+
+start_processes("cpu")
+rank = int(os.environ["RANK"])
+with Watch("kitsam train", timedelta(seconds={limit})) as watch:
+    for step in range(3):
+        if rank and step == 1:
+            print("there", flush=True)
+            {late}
+        dist.barrier()
+        watch.beat()
+print("done")
+"""
+READ = "with watch.waiting(): time.sleep({seconds})"
+WORK = "[(time.sleep({limit} / 5), watch.beat()) for _ in range(25)]"
+HANG = "time.sleep(60)"
+
+
+def start(late: str, folder):
+    late = late.format(seconds=4 * LIMIT, limit=LIMIT)
+    return started_ranks([sys.executable, "-c", SCRIPT.format(limit=LIMIT, late=late)], folder)
+
+
+@pytest.mark.parametrize("late", [READ, WORK], ids=["data", "work"])
+def test_a_process_that_waits_for_data_or_gets_on_ends_nobody(tmp_path, late):
+    with start(late, tmp_path) as ranks:
+        assert [one.wait() for one in ranks] == [0, 0], ranks[0].text
+        assert "error" not in ranks[0].text + ranks[1].text
+
+
+def test_processes_that_hang_end_with_a_line(tmp_path):
+    with start(HANG, tmp_path) as (first, second):
+        assert first.wait(20) == 1 and second.wait(20) == 1
+        assert "kitsam train: error: process 0: another process has ended or does not answer" in first.text
+        assert "no process got on for 1 s" in first.text
+
+
+def test_a_process_that_is_silent_while_it_waits_for_data_is_named(tmp_path):
+    with start(READ.replace("{seconds}", "60"), tmp_path) as (first, second):
+        second.wait_until(lambda: "there" in second.text)
+        time.sleep(LIMIT)  # until it has said that it waits
+        second.process.send_signal(signal.SIGSTOP)
+        assert first.wait(20) == 1
+        assert "nothing was heard of process 1 for 1 s" in first.text

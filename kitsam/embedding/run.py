@@ -36,7 +36,7 @@ from kitsam.system.compiling import compile_where_it_pays, seconds_per_batch
 from kitsam.system.console import progress, say
 from kitsam.system.coordination import decide, sole_writers, together
 from kitsam.system.errors import CaseError, KitsamError, OptionError
-from kitsam.system.files import look_anew, sha256_of
+from kitsam.system.files import look_anew, remove_leftovers, sha256_of
 from kitsam.system.outputs import refuse_overwriting
 from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16, use_cpu
@@ -172,8 +172,7 @@ def _prepare_folder(config: EmbedConfig, plan: Plan, missing: list[Unit], record
             index_path(config.out / name).unlink(missing_ok=True)
             (config.out / name).unlink(missing_ok=True)
         unit_path(config.out, unit.name).unlink(missing_ok=True)
-    for leftover in config.out.glob("*/.tmp-*"):
-        leftover.unlink()
+    remove_leftovers(config.out, "*/.tmp-*")
     write_split(config.out / SPLITS, plan.split)
     if config.encoder.name != "tiny" and not (config.out / INITIAL_DECODER).exists():
         state = read_checkpoint(checkpoint_path(config.encoder.name, config.encoder.checkpoint))

@@ -40,7 +40,7 @@ from kitsam.shards.source import absolute
 from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, sole_writers, together
 from kitsam.system.errors import CaseError, OptionError
-from kitsam.system.files import look_anew, sha256_of
+from kitsam.system.files import look_anew, remove_leftovers, sha256_of
 from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes
@@ -93,8 +93,7 @@ def _evaluate(
 def _missing(config: EvaluateConfig, runs: dict[Target, TrainedDecoder], shards: ShardSet) -> tuple[str, list[str]]:
     """A hash of all that decides the results, and the cases that have none of it yet."""
     fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
-    for leftover in config.out.glob("*/.tmp-*"):
-        leftover.unlink()
+    remove_leftovers(config.out, "*/.tmp-*")
     return fingerprint, [case.case for case in shards.manifest.val if not is_done(config.out, case.case, fingerprint)]
 
 

@@ -36,7 +36,7 @@ def read_sealed(path: Path, kind: type[T], error: type[KitsamError] = KitsamErro
     return as_record(content, kind, path, error)
 
 
-def check_seal(content: Any, path: Path, error: type[KitsamError] = KitsamError) -> None:
+def check_seal(content: Any, path: object, error: type[KitsamError] = KitsamError) -> None:
     """Raises `error` naming the file where the content has a seal and it does not fit."""
     if isinstance(content, dict) and SEAL in content and content[SEAL] != seal_of(content):
         raise error(f"{path}: damaged: its content does not fit its SHA-256")

@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import signal
@@ -98,7 +99,9 @@ def test_what_is_missing_is_made_again_byte_for_byte(data, shards, tmp_path):
     tars[0].unlink()
     tars[-1].with_suffix(".json").unlink()
     (copy / "manifest.json").unlink()
-    (copy / "train" / ".tmp-1-kidney-0000-00.tar").write_bytes(b"half")
+    leftover = copy / "train" / ".tmp-1-kidney-0000-00.tar"  # an earlier version's
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
     assert embedding.run(embed_config(data, copy)) == 0
     assert files_of(copy) == files_of(shards)
 
@@ -125,7 +128,7 @@ import os, pathlib, signal, sys, threading, time
 
 def watch():
     folder = pathlib.Path(sys.orig_argv[sys.orig_argv.index("--out") + 1])
-    while not any(f".tmp-{os.getpid()}-" in path.name for path in folder.glob("*/*")):
+    while not any(path.name.startswith(".tmp-") and f"-{os.getpid()}-" in path.name for path in folder.glob("*/*")):
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
 

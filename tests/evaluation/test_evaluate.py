@@ -14,6 +14,7 @@ from kitsam.evaluation import evaluate as evaluator
 from kitsam.evaluation.metrics import score_case
 from kitsam.inference.config import CascadeConfig
 from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.files import temporary_name
 
 
 @pytest.fixture
@@ -75,11 +76,15 @@ def test_started_again_only_what_is_missing_or_was_made_otherwise_is_computed(co
 
 
 def test_what_a_killed_start_left_behind_is_removed(config):
-    leftover = config.out / "predictions" / ".tmp-1-case_00000.nii.gz"
-    leftover.parent.mkdir(parents=True)
-    leftover.write_bytes(b"half")
+    folder = config.out / "predictions"
+    folder.mkdir(parents=True)
+    with temporary_name(folder / "case_00000.nii.gz") as killed:
+        pass
+    killed.write_bytes(b"half")
+    other = killed.with_name(".tmp-other-1-case_00000.nii.gz")  # may still be written, by another machine
+    other.write_bytes(b"half")
     evaluator.run(config)
-    assert not leftover.exists() and list(leftover.parent.glob("case_*.nii.gz"))
+    assert not killed.exists() and other.exists() and list(folder.glob("case_*.nii.gz"))
 
 
 def test_without_lesion_decoders_nothing_is_called_a_lesion(data, shards, runs, tmp_path):

@@ -1,10 +1,16 @@
 import os
 import subprocess
 
+import matplotlib.pyplot as plt
+import nibabel as nib
+import numpy as np
 import pytest
+import torch
 
+from kitsam.shards.writer import ShardWriter
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import complete_or_absent, read_json, write_json
+from kitsam.system.tensors import write_tensors
 
 
 def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
@@ -22,6 +28,47 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def write_scan(path):
+    with complete_or_absent(path) as temporary:
+        nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), temporary)
+
+
+def write_picture(path):
+    with complete_or_absent(path) as temporary:
+        plt.figure().savefig(temporary)
+
+
+def write_shard(path):
+    with ShardWriter(path):
+        pass
+
+
+WRITERS = {
+    "a.json": lambda path: write_json(path, {}),
+    "a.safetensors": lambda path: write_tensors(path, {"a": torch.zeros(1)}),
+    "a.nii.gz": write_scan,
+    "a.png": write_picture,
+    "a.tar": write_shard,
+}
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids="{:03o}".format)
+def umask(request):
+    """The mode of new files under it."""
+    before = os.umask(request.param)
+    yield 0o666 & ~request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_result_has_the_mode_of_a_new_file(tmp_path, umask, name):
+    path = tmp_path / name
+    for _ in range(2):
+        WRITERS[name](path)
+        assert path.stat().st_mode & 0o777 == umask and list(tmp_path.iterdir()) == [path]
+        path.chmod(0o400)
 
 
 @pytest.fixture

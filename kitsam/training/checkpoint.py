@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from kitsam.decoding.runs import CONFIG, SHARD_SET, ShardSetRecord
 from kitsam.shards.manifest import check_signature
 from kitsam.system.errors import KitsamError, OptionError
-from kitsam.system.files import read_yaml, sha256_of, write_json, write_text
+from kitsam.system.files import flush_file, flush_folder, read_yaml, sha256_of, write_json, write_text
 from kitsam.system.options import as_plain, fixed_options
 from kitsam.system.records import read_record
 from kitsam.system.seals import SEAL, read_sealed, write_sealed
@@ -94,7 +94,9 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_sealed(temporary / DIGESTS, _digests(temporary))
+        _flush(temporary)
         _put_in_place(temporary, folder)
+        flush_folder(folder.parent)
         for old in checkpoints(out)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
@@ -103,10 +105,22 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
 def _put_in_place(temporary: Path, folder: Path) -> None:
     """Rename, also where a checkpoint of the same step is there already: a run may have gone on from an older one."""
     before = folder.with_name(f".tmp-before-{folder.name}")
+    shutil.rmtree(before, ignore_errors=True)
     if folder.exists():
         folder.rename(before)
     temporary.rename(folder)
     shutil.rmtree(before, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Bring a checkpoint to the disk, with the mode of new files: safetensors' own let nobody else read them."""
+    mode = folder.stat().st_mode & 0o666  # a new folder's, without the right to enter it
+    try:
+        for path in folder.iterdir():
+            flush_file(path, mode)
+        flush_folder(folder)
+    except OSError as error:
+        raise KitsamError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -129,7 +143,8 @@ def _check_digests(folder: Path) -> None:
 
 def checkpoints(out: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted((out / CHECKPOINTS).glob("step-*"))
+    steps = {path.name.removeprefix("step-"): path for path in (out / CHECKPOINTS).glob("step-*")}
+    return [steps[step] for step in sorted(filter(str.isdecimal, steps), key=int)]
 
 
 class LastCheckpoint(NamedTuple):

@@ -135,12 +135,13 @@ def read_manifest(shards: str | Path, option: str = "--shards", source: Source |
     Raises `OptionError` naming `option` when there is no finished set, `ShardError` when the manifest is not valid.
     """
     source = source or open_source(shards, CacheConfig(), option)
-    path = source.small_file(NAME)
-    if path is None:
-        raise OptionError(
-            f"{option}: no finished shard set in {shards}: no {NAME} (run `kitsam embed` again to finish it)"
-        )
-    content = read_json(path, ShardError)
+    path = f"{shards}/{NAME}"
+    with source.small_file(NAME) as file:
+        if file is None:
+            raise OptionError(
+                f"{option}: no finished shard set in {shards}: no {NAME} (run `kitsam embed` again to finish it)"
+            )
+        content = read_json(file, ShardError, path)
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is not int or not OLDEST_FORMAT <= version <= FORMAT_VERSION:
         raise ShardError(f"{path}: not a shard set of format {OLDEST_FORMAT} to {FORMAT_VERSION}")

@@ -3,25 +3,28 @@
 A set at an address is read file by file through a folder on this machine, shared by all processes of the node. A tar
 lies there under its own SHA-256, so that it is right or absent, whichever set or version it belongs to; one process
 fetches it, the others wait for it. What was used longest ago goes when the cache is full. A file that is removed while
-another process reads it stays readable until it is closed.
+another process reads it stays readable until it is closed. The manifest and the files beside it, which have no checksum
+of their own, are fetched by each process that reads them and are gone when it has.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from kitsam.shards.config import CacheConfig
 from kitsam.system.download import Damage, DownloadError, download, is_address
 from kitsam.system.errors import OptionError, ShardError
-from kitsam.system.files import cache_folder, sha256_of
+from kitsam.system.files import cache_folder, remove_leftovers, sha256_of, temporary_name
 from kitsam.system.locks import alone
 
 GIB = 2**30
+_copies = itertools.count()  # of this process, that its threads' do not meet
 
 
 class Source(Protocol):
@@ -35,8 +38,8 @@ class Source(Protocol):
     def index(self, name: str, sha256: str) -> Path:
         """A tar's index, as a local file."""
 
-    def small_file(self, name: str) -> Path | None:
-        """One of the files beside the manifest, as a local file; None when the set has none."""
+    def small_file(self, name: str) -> AbstractContextManager[Path | None]:
+        """The manifest or a file beside it, as a local file that is there in the block; None when the set has none."""
 
 
 def open_source(shards: str | Path, cache: CacheConfig, option: str) -> Source:
@@ -68,9 +71,10 @@ class Folder:
     def index(self, name: str, sha256: str) -> Path:
         return self.folder / Path(name).with_suffix(".json")
 
-    def small_file(self, name: str) -> Path | None:
+    @contextmanager
+    def small_file(self, name: str) -> Iterator[Path | None]:
         path = self.folder / name
-        return path if path.is_file() else None
+        yield path if path.is_file() else None
 
 
 class CachedAddress:
@@ -97,15 +101,15 @@ class CachedAddress:
         self._have(f"{self.address}/{Path(name).with_suffix('.json')}", path, lambda file: _check_index(file, sha256))
         return path
 
-    def small_file(self, name: str) -> Path | None:
-        """Fetched anew by each process: nothing tells whether an earlier one is still the set's."""
+    @contextmanager
+    def small_file(self, name: str) -> Iterator[Path | None]:
+        """Fetched anew each time: nothing tells whether an earlier one is still the set's."""
+        remove_leftovers(self.folder)
         own = hashlib.sha256(self.address.encode()).hexdigest()[:16]
-        path = self.folder / f"{own}-{os.getpid()}-{name}"
-        try:
-            _fetch(f"{self.address}/{name}", path, lambda file: None)
-        except ShardError:
-            return None
-        return path
+        with temporary_name(self.folder / f"{own}-{next(_copies)}-{name}") as path:
+            with suppress(ShardError):
+                _fetch(f"{self.address}/{name}", path, lambda file: None)
+            yield path if path.exists() else None
 
     def _have(self, address: str, path: Path, check: Callable[[Path], None]) -> None:
         if path.exists():

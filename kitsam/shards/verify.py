@@ -24,9 +24,9 @@ THREADS = 4  # hashing releases the interpreter
 
 
 def run(config: ShardsConfig) -> int:
-    manifest = read_manifest(config.shards, "shards")
     if is_address(str(config.shards)):
         raise OptionError("shards: verify wants a folder; shards from an address are checked as they are fetched")
+    manifest = read_manifest(config.shards, "shards")
     folder = Path(config.shards)
     entries = (*manifest.train, *manifest.val)
     find = partial(find_fault, folder, storage=manifest.embedding["dtype"])

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -138,15 +139,18 @@ def _start(config: TrainConfig, shards: ShardSet) -> TrainedDecoder | None:
 
 def _initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
     """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one."""
-    expected = shards.manifest.initial_decoder
-    path = None if config.init == "random" else shards.source.small_file(INITIAL_DECODER)
-    if config.init == "checkpoint" and path is None:
-        raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
-    if config.init != "random" and expected and (path is None or sha256_of(path) != expected):
-        raise ShardError(f"{config.shards}: {INITIAL_DECODER} is missing, or its bytes have changed")
-    if path is None:
-        return random_decoder(shards.manifest.grid, derive(config.seed, "decoder", config.target))
-    return decoder_from(read_tensors(path).tensors, shards.manifest.grid, str(path))
+    grid, expected = shards.manifest.grid, shards.manifest.initial_decoder
+    new_decoder = partial(random_decoder, grid, derive(config.seed, "decoder", config.target))
+    if config.init == "random":
+        return new_decoder()
+    with shards.source.small_file(INITIAL_DECODER) as path:
+        if config.init == "checkpoint" and path is None:
+            raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
+        if expected and (path is None or sha256_of(path) != expected):
+            raise ShardError(f"{config.shards}: {INITIAL_DECODER} is missing, or its bytes have changed")
+        if path is None:
+            return new_decoder()
+        return decoder_from(read_tensors(path).tensors, grid, f"{config.shards}/{INITIAL_DECODER}")
 
 
 def _prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> tuple[nn.Module, Optimizer]:

@@ -1,5 +1,6 @@
 """Shards from an address: a server that stalls, cuts, fails and changes bytes; a cache that is too small."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from resealing import replace_in_sealed
 from shards.serving import serve
 from tiny import train_config
 
+from kitsam.cli import main
 from kitsam.ct.strata import STRATA
 from kitsam.shards.batches import batches
 from kitsam.shards.config import CacheConfig
@@ -62,6 +64,49 @@ def test_trouble_that_passes_is_overcome(server, shards, tmp_path, faults):
     for here, there in zip(read_all(ShardSet(shards)), read_all(ShardSet(server.address, CacheConfig(tmp_path)))):
         assert np.array_equal(here, there)
     assert max(server.requests.values()) == len(faults) + 1
+
+
+def test_what_is_read_once_leaves_nothing_in_the_cache(server, tmp_path):
+    """Neither this process's copy of the manifest nor that of one that was killed; one at work keeps its own."""
+    folder = tmp_path / "cache"
+    source = ShardSet(server.address, CacheConfig(folder)).source
+    assert list(folder.iterdir()) == []
+    with source.small_file("manifest.json") as path, source.small_file("splits.json") as other:
+        assert path.read_bytes() == (server.folder / "manifest.json").read_bytes()
+        assert len(list(folder.iterdir())) == 2 and other.exists()
+        code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+        killed = subprocess.Popen([sys.executable, "-c", code])
+        killed.wait()
+        left = path.with_name(path.name.replace(f"-{os.getpid()}-", f"-{killed.pid}-", 1))
+        left.write_bytes(b"half")
+        ShardSet(server.address, CacheConfig(folder))
+        assert not left.exists() and path.exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_keeps_what_is_read_from_it(shards):
+    with ShardSet(shards).source.small_file("manifest.json") as path:
+        assert path == shards / "manifest.json"
+    assert path.exists()
+
+
+def test_an_error_in_a_manifest_from_an_address_names_the_address(server, shards, tmp_path):
+    server.faults["manifest.json"] = ["garbage"]
+    with pytest.raises(ShardError, match=f"^{server.address}/manifest.json: "):
+        ShardSet(server.address, CacheConfig(tmp_path))
+
+
+def test_info_reads_a_set_at_an_address_through_the_cache_it_is_given(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KITSAM_CACHE", str(tmp_path / "usual"))
+    assert main(["shards", "info", server.address, f"--cache.folder={tmp_path / 'own'}"]) == 0
+    assert "Shard set" in capsys.readouterr().out
+    assert (tmp_path / "own").is_dir() and not (tmp_path / "usual").exists()
+
+
+def test_verify_refuses_an_address_before_it_fetches_anything(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KITSAM_CACHE", str(tmp_path / "usual"))
+    assert main(["shards", "verify", server.address]) == 2
+    assert "verify wants a folder" in capsys.readouterr().err and not server.requests
 
 
 @pytest.mark.parametrize("fault", ["garbage", 500, "cut"])

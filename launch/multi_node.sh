@@ -17,8 +17,13 @@ ADDRESS=${ADDRESS:-$(
 )}
 # Or a run that is started again would be given the addresses of the processes that died (pytorch#135712).
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-# Threads of each process. torchrun itself would take 1.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+# Threads of each process; together no more than the cores there are for it. torchrun itself would take 1.
+gpus=$(if [[ ${CUDA_VISIBLE_DEVICES:-} ]]; then tr , '\n' <<<"$CUDA_VISIBLE_DEVICES"; else nvidia-smi -L 2>/dev/null; fi | wc -l) ||
+    gpus=0
+here=$PROCESSES
+if [[ $here == *[!0-9]* ]]; then here=$gpus; fi
+share=$((here > 0 ? $(nproc) / here : 1))
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((share > 0 ? share : 1))}
 
 processes() { # those at work; a dead one stays torchrun's child until it looks
     for pid in $(cat "/proc/$launcher/task/$launcher/children"); do

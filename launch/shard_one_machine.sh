@@ -4,7 +4,8 @@
 # Started again it does what is missing. Exit 1: a case was left out, or a shard is bad; both are named.
 set -euo pipefail
 : "${DATA:?folder of the cases}" "${SHARDS:?folder for the shard set}"
-gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l) || gpus=0
+gpus=$(if [[ ${CUDA_VISIBLE_DEVICES:-} ]]; then tr , '\n' <<<"$CUDA_VISIBLE_DEVICES"; else nvidia-smi -L 2>/dev/null; fi | wc -l) ||
+    gpus=0
 PROCESSES=${PROCESSES:-$((gpus > 0 ? gpus : 1))}
 # Threads of each process; together no more than the cores there are.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / PROCESSES > 0 ? $(nproc) / PROCESSES : 1))}

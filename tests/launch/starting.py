@@ -48,7 +48,7 @@ def train_arguments(config, folder: Path, **options: object) -> list[str]:
 
 
 class Started:
-    """A command at work, in a session of its own, its output in a file."""
+    """A command at work, in a session of its own, its output in a file. A variable of None is not set."""
 
     def __init__(self, command: list, log: Path, cwd: Path = ROOT, **environment: object) -> None:
         self.log = log
@@ -58,7 +58,7 @@ class Started:
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
-                env={**ENVIRONMENT, **{name: str(value) for name, value in environment.items()}},
+                env={name: str(value) for name, value in {**ENVIRONMENT, **environment}.items() if value is not None},
                 start_new_session=True,
             )
 

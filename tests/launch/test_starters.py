@@ -3,16 +3,15 @@
 import os
 import shutil
 import signal
-import sys
-from pathlib import Path
 
 import pytest
+import slurm
 from starting import (
     LAUNCH,
     Started,
     files_of,
     finish,
-    one_machine,
+    free_port,
     steps_done,
     train_arguments,
 )
@@ -22,55 +21,14 @@ from trained import losses
 from kitsam.training import loop
 from kitsam.training.config import ValidationConfig
 
-# What SLURM's srun does with one task a node: its variables, and signals passed on to every task.
-SRUN = r"""#!/usr/bin/env bash
-echo "srun $*" >> "$STUB_LOG"
-while [[ $1 == --* ]]; do shift; done
-tasks=()
-for ((node = 0; node < SLURM_JOB_NUM_NODES; node++)); do
-    SLURM_NODEID=$node SLURM_PROCID=$node "$@" & tasks+=($!)
-done
-trap 'kill -USR1 "${tasks[@]}"; again=1' USR1
-again=1
-while [[ $again ]]; do again= code=0; for task in "${tasks[@]}"; do wait $task || code=$?; done; done
-exit $code
-"""
-SCONTROL = r"""#!/usr/bin/env bash
-echo "scontrol $*" >> "$STUB_LOG"
-if [[ $1 == show ]]; then printf '127.0.0.1\nother-node\n'; fi
-"""
 
-
-@pytest.fixture
-def slurm(tmp_path):
-    """A function: node count -> the environment of a job on a machine with SLURM."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
-
-    def job(nodes: int) -> dict[str, object]:
-        return {
-            "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "STUB_LOG": tmp_path / "asked",
-            "SLURM_JOB_ID": 77,
-            "SLURM_JOB_NODELIST": "node[1-2]",
-            "SLURM_JOB_NUM_NODES": nodes,
-            "PROCESSES": 1,
-            "PORT": one_machine(1, 0)["PORT"],
-        }
-
-    return job
-
-
-def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_path, slurm):
+def test_a_slurm_job_at_its_end_saves_is_queued_again_and_goes_on(shards, tmp_path):
     rarely = {"checkpoint_every": 40, "validation": ValidationConfig(every=40)}
     config = train_config("tumor", shards, tmp_path / "run", steps=40, **rarely)
     metrics = config.out / "metrics.jsonl"
-    with Started(
-        ["bash", LAUNCH / "train.sbatch", *train_arguments(config, tmp_path)], tmp_path / "log", **slurm(2)
-    ) as job:
+    path = f"{slurm.install(tmp_path / 'tools')}:{os.environ['PATH']}"
+    line = ["sbatch", "--nodes=2", "launch/train.sbatch", *train_arguments(config, tmp_path)]
+    with Started(line, tmp_path / "log", PATH=path, STUB_LOG=tmp_path / "asked", PORT=free_port()) as job:
         job.wait_until(lambda: metrics.exists() and metrics.read_text())
         assert sorted(job.ranks()) == [0, 1], job.text
         job.process.send_signal(signal.SIGUSR1)

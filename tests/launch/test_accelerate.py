@@ -4,10 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from accelerate.commands import launch
+from accelerate.utils import launch as environments
 from accelerate.utils.other import is_port_in_use
 from starting import LAUNCH, Started, finish, free_port, steps_done, train_arguments
 from tiny import train_config
+from torch.distributed.run import get_args_parser
+from trained import losses
+
+from kitsam.training import loop
 
 # Stands in for kitsam: each process writes down which of how many it is, and its words.
 ANSWER = """
@@ -57,10 +63,54 @@ def test_several_machines_meet_at_the_first(script, tmp_path):
 
 
 def test_one_gpus_configuration_trains_on_a_machine_without_one(shards, tmp_path):
+    """In the number format of --precision: accelerate's own option makes no difference."""
     config = train_config("tumor", shards, tmp_path / "run", steps=1)
-    line = ["accelerate", "launch", "--config_file", LAUNCH / "one_gpu.yaml", "-m", "kitsam"]
+    line = ["accelerate", "launch", "--config_file", LAUNCH / "one_gpu.yaml", "--mixed_precision=bf16", "-m", "kitsam"]
     finish([*line, *train_arguments(config, tmp_path)], tmp_path / "log")
     assert steps_done(config.out) == 1
+    here = train_config("tumor", shards, tmp_path / "here", steps=1)
+    assert loop.run(here) == 0 and losses(config.out) == pytest.approx(losses(here.out), abs=1e-5)
+
+
+CONFIGURATIONS = {path.name: yaml.safe_load(path.read_text()) for path in LAUNCH.glob("*.yaml")}
+
+
+def start_of(content: dict, folder: Path) -> tuple[object, dict[str, str]]:
+    """What accelerate would start with a configuration: torchrun's options or a command, and the environment.
+
+    Without its number format, in whose place kitsam sets its own.
+    """
+    path = folder / "configuration.yaml"
+    path.write_text(yaml.safe_dump(content))
+    words = launch.launch_command_parser().parse_args(["--config_file", str(path), "script.py"])
+    words, _, _ = launch._validate_launch_command(words)
+    if words.multi_gpu:
+        environment = environments.prepare_multi_gpu_env(words)
+        started = vars(environments._filter_args(words, get_args_parser(), ["--training_script", "script.py"]))
+    else:
+        started, environment = environments.prepare_simple_launcher_cmd_env(words)
+    return started, {name: value for name, value in environment.items() if name != "ACCELERATE_MIXED_PRECISION"}
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, content in CONFIGURATIONS.items() for key in content])
+def test_every_key_of_a_configuration_has_an_effect(name, key, tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "is_port_in_use", lambda port: False)
+    content = CONFIGURATIONS[name]
+    others = {key: 2 * content[key]} if type(content[key]) is int else {}
+    try:
+        changed = start_of({**{one: value for one, value in content.items() if one != key}, **others}, tmp_path)
+    except ValueError:
+        return  # accelerate needs it
+    assert changed != start_of(content, tmp_path)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_accelerate_misses_nothing_in_a_configuration(name, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(launch.logger, "warning", lambda text, *rest, **options: warnings.append(text))
+    monkeypatch.setattr(environments, "is_port_in_use", lambda port: False)
+    start_of(CONFIGURATIONS[name], tmp_path)
+    assert not warnings
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ limit lies far above.
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +22,8 @@ from kitsam.system.processes import GOES_ON, open_store
 from kitsam.system.streams import ERR, OUT
 
 T = TypeVar("T")
-LOOKS, SECONDS_BETWEEN_LOOKS = 4, 5.0  # so often within a limit, or every so many seconds
+LOOKS = 4  # within a limit, but
+LEAST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds between them
 
 
 class _State(NamedTuple):
@@ -46,6 +48,14 @@ class _Seen(NamedTuple):
     life: float  # seconds of the monotonic clock
     progress: float
 
+    def after(self, state: _State, now: float) -> "_Seen":
+        life = self.life if state.signs == self.state.signs else now
+        return _Seen(state, life, self.progress if state.beats == self.state.beats else now)
+
+    def gets_on(self, now: float, limit: float) -> bool:
+        """Whether the process lives, and works or waits for data."""
+        return now - self.life < limit and (self.state.waits > 0 or now - self.progress < limit)
+
 
 class Watch:
     """Ends this process when all of them hang; one process alone is not watched."""
@@ -61,6 +71,9 @@ class Watch:
             self.store = open_store("watch")
             self.store.set(str(dist.get_rank()), _State().text())
             dist.barrier()  # from here on all keys exist
+            # The store's answers are waited for in another thread: there may be none.
+            self.asking = ThreadPoolExecutor(1)
+            self.answer = self.asking.submit(time.monotonic)
             self.thread = threading.Thread(target=self._look_on, daemon=True)
             self.thread.start()
 
@@ -71,6 +84,7 @@ class Watch:
         self.closed.set()
         if self.thread:
             self.thread.join()
+            self.asking.shutdown()
 
     def beat(self) -> None:
         """This process has got on."""
@@ -103,34 +117,29 @@ class Watch:
         now = time.monotonic()
         state, progress = _State(), now
         seen = {other: _Seen(_State(-1), now, now) for other in others}
-        while not self.closed.wait(min(self.limit.total_seconds() / LOOKS, SECONDS_BETWEEN_LOOKS)):
+        while not self.closed.wait(min(max(self.limit.total_seconds() / LOOKS, LEAST_PAUSE), LONGEST_PAUSE)):
             now, limit = time.monotonic(), self.limit.total_seconds()
             if self.waits or self.beats != state.beats:
                 progress = now
             state = _State(self.beats, self.waits, state.signs + 1)
-            self._say(rank, state)
+            self._ask(self.store.set, str(rank), state.text())
             if now - progress < limit / 2:
                 seen = {other: _Seen(_State(-1), now, now) for other in others}
                 continue
-            self._hear(seen, now)
-            if now - progress >= limit and not any(_gets_on(other, now, limit) for other in seen.values()):
+            for other, text in zip(others, self._ask(self.store.multi_get, list(map(str, others))) or []):
+                seen[other] = seen[other].after(_State.parse(text), now)
+            if now - progress >= limit and not any(other.gets_on(now, limit) for other in seen.values()):
                 self._end(rank, [other for other in others if now - seen[other].life >= limit], limit)
 
-    def _say(self, rank: int, state: _State) -> None:
-        # Where the process that keeps the store has gone, nothing is heard either.
-        with suppress(RuntimeError):
-            self.store.set(str(rank), state.text())
-
-    def _hear(self, seen: dict[int, _Seen], now: float) -> None:
+    def _ask(self, call: Callable[..., T], *words: object) -> T | None:
+        """What the store answers, None where it does not, for the process that keeps it has gone or hangs."""
+        if not self.answer.done():
+            return None
+        self.answer = self.asking.submit(call, *words)
         try:
-            texts = self.store.multi_get([str(other) for other in seen])
-        except RuntimeError:
-            return
-        for (other, before), text in zip(list(seen.items()), texts):
-            state = _State.parse(text)
-            life = before.life if state.signs == before.state.signs else now
-            progress = before.progress if state.beats == before.state.beats else now
-            seen[other] = _Seen(state, life, progress)
+            return self.answer.result(LONGEST_PAUSE)
+        except (TimeoutError, RuntimeError):
+            return None
 
     def _end(self, rank: int, silent: list[int], limit: float) -> None:
         who = f"nothing was heard of process {', '.join(map(str, silent))}" if silent else "no process got on"
@@ -140,8 +149,3 @@ class Watch:
         )
         OUT.flush()
         os._exit(1)  # the main thread stands in torch, where no exception reaches it
-
-
-def _gets_on(other: _Seen, now: float, limit: float) -> bool:
-    """Whether a process lives, and works or waits for data."""
-    return now - other.life < limit and (other.state.waits > 0 or now - other.progress < limit)

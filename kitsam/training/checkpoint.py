@@ -42,12 +42,14 @@ class Progress:
 
 
 def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> None:
-    """Make the run's folder, or check that the run in it is the same one, on the same shard set.
+    """Make the run's folder, or check that the run in it is the same one, on the same shard set; this one alone writes.
 
     Raises `OptionError` naming the first option in which they differ.
     """
     options = as_plain(config)
     path = config.out / CONFIG
+    for leftover in (config.out / CHECKPOINTS).glob(".tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     if path.exists():
         earlier = read_yaml(path)
         if not isinstance(earlier, dict):

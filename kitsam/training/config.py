@@ -125,8 +125,8 @@ class TrainConfig(Options):
     """send losses, settings and validation pictures to Weights & Biases too (`wandb login` before, or
     WANDB_MODE=offline)"""
     step_timeout: float = number(60.0, above=0, most=1e9, may_change=True)
-    """seconds in which a step, or writing a checkpoint, may keep the other processes waiting; starting and the
-    first validation have half an hour"""
+    """seconds after which processes that all stand still end; one that waits for data or the disk keeps the others
+    waiting for up to half an hour, as starting and the first validation do"""
     precision: Precision = "auto"
     """auto: bf16 on a GPU that has it, fp32 elsewhere"""
     compile: Compile = may_change("auto")

@@ -3,6 +3,8 @@
 import signal
 import sys
 import time
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 from starting import started_ranks
@@ -19,7 +21,7 @@ start_processes("cpu")
 rank = int(os.environ["RANK"])
 with Watch("kitsam train", timedelta(seconds={limit})) as watch:
     for step in range(3):
-        if rank and step == 1:
+        if rank == {rank} and step == 1:
             print("there", flush=True)
             {late}
         dist.barrier()
@@ -31,9 +33,10 @@ WORK = "[(time.sleep({limit} / 5), watch.beat()) for _ in range(25)]"
 HANG = "time.sleep(60)"
 
 
-def start(late: str, folder):
+def start(late: str, folder: Path, rank: int = 1) -> AbstractContextManager:
+    """Two processes, of which `rank` is late."""
     late = late.format(seconds=4 * LIMIT, limit=LIMIT)
-    return started_ranks([sys.executable, "-c", SCRIPT.format(limit=LIMIT, late=late)], folder)
+    return started_ranks([sys.executable, "-c", SCRIPT.format(limit=LIMIT, late=late, rank=rank)], folder)
 
 
 @pytest.mark.parametrize("late", [READ, WORK], ids=["data", "work"])
@@ -50,10 +53,14 @@ def test_processes_that_hang_end_with_a_line(tmp_path):
         assert "no process got on for 1 s" in first.text
 
 
-def test_a_process_that_is_silent_while_it_waits_for_data_is_named(tmp_path):
-    with start(READ.replace("{seconds}", "60"), tmp_path) as (first, second):
-        second.wait_until(lambda: "there" in second.text)
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_process_that_is_silent_while_it_waits_for_data_is_named(tmp_path, stopped):
+    """The first one keeps the store, so that nothing at all is heard without it."""
+    late = READ.replace("{seconds}", "60")
+    with start(late, tmp_path, stopped) as ranks:
+        ranks[stopped].wait_until(lambda: "there" in ranks[stopped].text)
         time.sleep(LIMIT)  # until it has said that it waits
-        second.process.send_signal(signal.SIGSTOP)
-        assert first.wait(20) == 1
-        assert "nothing was heard of process 1 for 1 s" in first.text
+        ranks[stopped].process.send_signal(signal.SIGSTOP)
+        other = ranks[1 - stopped]
+        assert other.wait(30) == 1
+        assert f"nothing was heard of process {stopped} for 1 s" in other.text

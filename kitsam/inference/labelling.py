@@ -47,6 +47,8 @@ def label_scans(config: PredictConfig, tasks: list[Task], refusal: OptionError |
         processes.device,
         config.batch_size,
     )
+    if tasks:
+        encode.choose_attention("auto")
     cascade = cascade_of(bundle.decoders, bundle.cascade, processes.device)
     label = partial(_label_scan, encode=encode, cascade=cascade, config=config, model=sha256_of(config.model))
     share = deal([task.scan.path.stat().st_size for task in tasks], processes.num_processes)[processes.process_index]

@@ -25,6 +25,7 @@ from kitsam.inference.scans import Box
 from kitsam.pictures.overlay import case_overlay
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.system.console import progress, say, warn
+from kitsam.system.devices import to_host
 from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import sha256_of
 from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16
@@ -112,9 +113,9 @@ def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) ->
     with progress(f"Encoding {name}", len(image), "slices") as tick:
         for first in range(0, len(image), batch_size):
             slices = list(range(first, min(first + batch_size, len(image))))
-            parts.append(encode(image, slices, [View()] * len(slices)).cpu())
+            parts.append(to_host(encode(image, slices, [View()] * len(slices))))
             tick(len(slices))
-    return torch.cat(parts)
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def canonical_boxes(boxes: list[Box], geometry: Geometry, source: str) -> SliceBoxes:

@@ -31,6 +31,7 @@ from kitsam.sam.config import PATCH, SAM_INPUT
 from kitsam.sam.encoder import ARCHITECTURES, Encoder
 from kitsam.sam.upstream import ImageEncoderViT
 from kitsam.sam.vit import encode
+from kitsam.system.compiling import kernel_compiles
 from kitsam.system.console import say
 from kitsam.system.processes import use_cpu
 
@@ -104,9 +105,17 @@ def run_stock(name: str, repeats: int, cpu: bool) -> dict[str, Any]:
 
 def run_kitsam(name: str, batch_size: int, repeats: int, cpu: bool, mode: Mode) -> dict[str, Any]:
     """Rate, memory and error of kitsam's encoder in one mode."""
-    vit = random_vit(name)
-    forward = partial(encode, vit, use_compiled=mode.compiled)
-    return _measure(forward, vit, random_pixels(batch_size), repeats, cpu, mode)
+    vit, pixels = random_vit(name), random_pixels(batch_size)
+    device = torch.device("cpu" if cpu else "cuda")
+
+    @torch.inference_mode()
+    @torch.autocast(device.type, torch.bfloat16, enabled=mode.bfloat16)
+    def batch() -> Tensor:
+        return encode(vit.to(device), pixels.to(device), use_kernel=True)
+
+    # As `kitsam embed` does when nothing else is said.
+    forward = partial(encode, vit, use_compiled=mode.compiled, use_kernel=kernel_compiles("auto", device, batch))
+    return _measure(forward, vit, pixels, repeats, cpu, mode)
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kitsam.ct.config import ViewsConfig
+from kitsam.system.devices import to_device
 from kitsam.system.seeds import generator
 
 LARGEST_MASK = 512  # pixels of the longer side of a stored mask
@@ -70,10 +71,11 @@ def resize_pixels(channels: Tensor, views: list[View], side: int) -> Tensor:
     augmented = [index for index, view in enumerate(views) if not view.is_plain()]
     if augmented:
         views = [views[index] for index in augmented]
-        samples = F.grid_sample(pixels[augmented], _grid(views, pixels.shape[-2:], pixels), align_corners=False)
-        contrast = pixels.new_tensor([view.contrast for view in views]).view(-1, 1, 1, 1)
-        brightness = pixels.new_tensor([view.brightness for view in views]).view(-1, 1, 1, 1)
-        pixels[augmented] = ((samples - 127.5) * contrast + 127.5 + 255 * brightness).clamp(0, 255)
+        rows = to_device(torch.tensor(augmented), pixels.device)
+        samples = F.grid_sample(pixels[rows], _grid(views, pixels.shape[-2:], pixels.device), align_corners=False)
+        changes = torch.tensor([[view.contrast, view.brightness] for view in views], dtype=pixels.dtype)
+        contrast, brightness = to_device(changes, pixels.device).T[..., None, None, None]
+        pixels[rows] = ((samples - 127.5) * contrast + 127.5 + 255 * brightness).clamp(0, 255)
     return pixels
 
 
@@ -86,20 +88,20 @@ def view_masks(labels: Tensor, views: list[View]) -> Tensor:
     augmented = [index for index, view in enumerate(views) if not view.is_plain()]
     if augmented:
         masks = masks.clone()
-        grid = _grid([views[index] for index in augmented], size, torch.empty(0))
+        grid = _grid([views[index] for index in augmented], size, labels.device)
         samples = F.grid_sample(masks[augmented][:, None].float(), grid, mode="nearest", align_corners=False)
         masks[augmented] = samples[:, 0].to(torch.uint8)
     return masks
 
 
-def _grid(views: list[View], size: tuple[int, int], like: Tensor) -> Tensor:
-    """(B, h, w, 2) float32 on the device of `like`: where `grid_sample` takes each pixel of the view from, -1..1."""
+def _grid(views: list[View], size: tuple[int, int], device: torch.device) -> Tensor:
+    """(B, h, w, 2) float32: where `grid_sample` takes each pixel of the view from, -1..1."""
     height, width = size
     # grid_sample's unit is half the height or width; the rotation is in pixels, which are square.
     unit = np.array([width / 2, height / 2])
     matrices = [np.linalg.inv(view.matrix()) * unit[None, :] / unit[:, None] for view in views]
-    theta = like.new_tensor(np.stack([np.column_stack([matrix, [0, 0]]) for matrix in matrices]), dtype=torch.float32)
-    return F.affine_grid(theta, [len(views), 1, height, width], align_corners=False)
+    theta = torch.tensor(np.stack([np.column_stack([matrix, [0, 0]]) for matrix in matrices]), dtype=torch.float32)
+    return F.affine_grid(to_device(theta, device), [len(views), 1, height, width], align_corners=False)
 
 
 def transform_to_input(height: int, width: int, side: int, view: View) -> np.ndarray:

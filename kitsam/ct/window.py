@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kitsam.ct.config import InputConfig, Window
+from kitsam.system.devices import to_device
 
 
 def to_channels(image: Tensor, slices: list[int], config: InputConfig) -> Tensor:
@@ -18,8 +19,8 @@ def to_channels(image: Tensor, slices: list[int], config: InputConfig) -> Tensor
     if config.channels == "adjacent":
         last = image.shape[0] - 1
         neighbors = [[max(z - 1, 0), z, min(z + 1, last)] for z in slices]
-        return _apply_window(image[torch.tensor(neighbors)], config.window)
-    plain = image[torch.tensor(slices)]
+        return _apply_window(image[to_device(torch.tensor(neighbors), image.device)], config.window)
+    plain = image[to_device(torch.tensor(slices), image.device)]
     windows = config.windows if config.channels == "windows" else (config.window,) * 3
     return torch.stack([_apply_window(plain, window) for window in windows], dim=1)
 

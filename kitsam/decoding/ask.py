@@ -16,6 +16,7 @@ from kitsam.decoding.config import PromptConfig
 from kitsam.sam.boxes import clip, enlarge
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.sam.masks import slice_probabilities
+from kitsam.system.devices import to_device
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def ask(
     probabilities = embeddings.new_zeros((len(embeddings), *size), dtype=torch.float32)
     for first in range(0, count, boxes_at_once or max(count, 1)):
         part = slice(first, first + (boxes_at_once or count))
-        rows, corners = (torch.from_numpy(array[part]).to(embeddings.device) for array in (boxes.slices, boxes.boxes))
+        arrays = boxes.slices[part], boxes.boxes[part]
+        rows, corners = (to_device(torch.from_numpy(array), embeddings.device) for array in arrays)
         answers = slice_probabilities(decoder, embeddings, rows, corners, size)
         probabilities = torch.maximum(probabilities, answers)
     return probabilities

@@ -43,7 +43,7 @@ class EmbedConfig(Options):
     """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
     compile: Compile = "auto"
     """the encoder, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it
-    pays; never on a CPU"""
+    pays; never on a CPU. Unless no, a GPU's attention is compiled in any case, where torch can do it"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
     seed: int = number(0, least=0)

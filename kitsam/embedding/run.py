@@ -69,6 +69,8 @@ def _embed(config: EmbedConfig, processes: PartialState) -> int:
     share = deal([unit.samples for unit in missing], processes.num_processes)[processes.process_index]
     encode = _slice_encoder(encoder, config, processes.device)
     batches = math.ceil(count_samples(missing) / config.batch_size / processes.num_processes)
+    if batches:
+        encode.choose_attention(config.compile)
     compile_where_it_pays(encoder, config.compile, processes.device, encode.blank_batch, batches)
     if len(missing) < len(units):
         say(f"{count_samples(units) - count_samples(missing)} of {count_samples(units)} samples are there already")
@@ -204,4 +206,5 @@ def _seconds_per_slice(config: EmbedConfig) -> float:
     """Measured with blank slices and the weights of a new encoder."""
     device = start_processes(config.device).device
     encode = _slice_encoder(Encoder(config.encoder.name, config.encoder.input_size), config, device)
+    encode.choose_attention(config.compile)
     return seconds_per_batch(encode.blank_batch, device) / config.batch_size

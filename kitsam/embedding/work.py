@@ -30,6 +30,7 @@ from kitsam.shards.sample import SampleRecord
 from kitsam.shards.units import UnitRecord, write_unit
 from kitsam.shards.writer import ShardWriter
 from kitsam.system.console import Tick, warn
+from kitsam.system.devices import to_host
 from kitsam.system.errors import CaseError
 from kitsam.system.files import sha256_of
 from kitsam.system.pieces import Pieces
@@ -143,7 +144,7 @@ class _UnitShards(AbstractContextManager):
     def _write(self, case: Case, batch: list[SamplePlan], views: list[View], embeddings: Tensor, side: int) -> None:
         places = [(sample.slice, sample.view) for sample in batch]
         masks = masks_in_views(case.label, places, self.config.views, self.config.seed, case.name)
-        for sample, view, embedding, mask in zip(batch, views, embeddings.cpu().numpy(), masks):
+        for sample, view, embedding, mask in zip(batch, views, to_host(embeddings), masks):
             record = _record(case, sample, view, side)
             boxes = mask_boxes(mask, record.pixel_of(mask), **self.plan.settings["boxes"])
             ct = _picture(case, sample, view, mask.shape, self.config) if self.config.keep_ct else None

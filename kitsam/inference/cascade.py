@@ -21,6 +21,7 @@ from kitsam.ct.instances import IN_PLANE
 from kitsam.ct.labels import CYST, KIDNEY, TUMOR, Target
 from kitsam.decoding.ask import SliceBoxes, TargetDecoder, ask, kidney_boxes, roi_boxes
 from kitsam.inference.config import CascadeConfig
+from kitsam.system.devices import to_device, to_host
 
 MM3_PER_ML = 1000.0
 
@@ -78,8 +79,8 @@ def find_roi(cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, in
     roi = np.zeros(shape, bool)
     for first, count in _batches(cascade, shape[0]):
         boxes = roi_boxes(cascade.roi.prompt, count, shape[1:])
-        probabilities = ask(cascade.roi.decoder, embeddings(first, count).to(cascade.device), boxes, shape[1:])
-        roi[first : first + count] = (probabilities > cascade.config.roi_threshold).cpu().numpy()
+        probabilities = ask(cascade.roi.decoder, to_device(embeddings(first, count), cascade.device), boxes, shape[1:])
+        roi[first : first + count] = to_host(probabilities > cascade.config.roi_threshold)
     return roi
 
 
@@ -128,9 +129,8 @@ def _lesion_probabilities(
         if not here or not len(here.slices):
             yield first, np.zeros((count, *size), np.float32)
             continue
-        batch = embeddings(first, count).to(cascade.device)
-        answers = ask(target_decoder.decoder, batch, here, size, cascade.config.batch_size)
-        yield first, answers.cpu().numpy()
+        batch = to_device(embeddings(first, count), cascade.device)
+        yield first, to_host(ask(target_decoder.decoder, batch, here, size, cascade.config.batch_size))
 
 
 def _most_probable(tumor: np.ndarray, cyst: np.ndarray, threshold: float) -> np.ndarray:

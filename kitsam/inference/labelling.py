@@ -27,6 +27,7 @@ from kitsam.pictures.overlay import case_overlay
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, together
+from kitsam.system.devices import to_host
 from kitsam.system.errors import CaseError
 from kitsam.system.files import sha256_of
 from kitsam.system.pieces import Pieces
@@ -53,6 +54,7 @@ def label_scans(config: PredictConfig, tasks: list[Task]) -> int:
         processes.device,
         config.batch_size,
     )
+    encode.choose_attention("auto")
     cascade = cascade_of(bundle.decoders, bundle.cascade, processes.device)
     label = partial(_label_scan, encode=encode, cascade=cascade, config=config, model=sha256_of(config.model))
     sizes = decide(lambda: [task.scan.path.stat().st_size for task in tasks])
@@ -112,9 +114,9 @@ def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) ->
     with progress(f"Encoding {name}", len(image), "slices") as tick:
         for first in range(0, len(image), batch_size):
             slices = list(range(first, min(first + batch_size, len(image))))
-            parts.append(encode(image, slices, [View()] * len(slices)).cpu())
+            parts.append(to_host(encode(image, slices, [View()] * len(slices))))
             tick(len(slices))
-    return torch.cat(parts)
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def canonical_boxes(boxes: list[Box], geometry: Geometry, source: str) -> SliceBoxes:

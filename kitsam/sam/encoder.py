@@ -75,6 +75,7 @@ class Encoder(nn.Module):
         architecture = ARCHITECTURES[name]
         self.input_size = input_size
         self.is_compiled = False  # by torch.compile
+        self.uses_kernel = False  # flex_attention's, which torch.compile makes, in global layers
         self.vit = ImageEncoderViT(
             img_size=input_size,
             patch_size=PATCH,
@@ -99,7 +100,7 @@ class Encoder(nn.Module):
         normalized = (pixels - self.mean) / self.std
         height, width = pixels.shape[-2:]
         padded = F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height))
-        return encode(self.vit, padded, self.is_compiled)
+        return encode(self.vit, padded, self.is_compiled, self.uses_kernel)
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:

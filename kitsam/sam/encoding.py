@@ -1,7 +1,7 @@
 """Slices of a CT volume in, embeddings out.
 
 HU become the encoder's channels, each slice in its view; the encoder computes in float32 or bfloat16, and embeddings
-are float16. A compiled or GPU kernel holds for one batch size, so a smaller batch is filled up there.
+are float16. What is compiled holds for one batch size, so a smaller batch is filled up there.
 """
 
 import torch
@@ -11,6 +11,8 @@ from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View, resize_pixels
 from kitsam.ct.window import to_channels
 from kitsam.sam.encoder import Encoder
+from kitsam.system.compiling import kernel_compiles
+from kitsam.system.options import Compile
 
 
 class SliceEncoder:
@@ -30,12 +32,17 @@ class SliceEncoder:
         device.
         """
         pixels = resize_pixels(to_channels(image, slices, self.config), views, self.encoder.input_size)
-        if self.device.type == "cuda" or self.encoder.is_compiled:
-            # A kernel is compiled for one batch size: fill the batch up.
+        if self.encoder.uses_kernel or self.encoder.is_compiled:
+            # It is compiled for one batch size: fill the batch up.
             pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - len(pixels), -1, -1, -1)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             embeddings = self.encoder(pixels)
         return embeddings[: len(slices)].half()
+
+    def choose_attention(self, choice: Compile) -> None:
+        """Let flex_attention attend where it can be compiled; the same in all processes, which must all call this."""
+        self.encoder.uses_kernel = True
+        self.encoder.uses_kernel = kernel_compiles(choice, self.device, self.blank_batch)
 
     def blank_batch(self) -> Tensor:
         """Embeddings (batch_size, 256, G, G) of blank slices: the work of a full batch, to time it."""

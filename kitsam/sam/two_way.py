@@ -101,7 +101,7 @@ def _attend_to_tokens(attention: nn.Module, cells: Tensor, positions: Tensor, x:
 
 def upscaled_logits(decoder: MaskDecoder, cells: Tensor, weights: Tensor, grid: int) -> Tensor:
     """cells: (P, G * G, C) after the transformer; weights: (P, C / 8) of one mask. Returns (P, 4G, 4G)."""
-    if cells.is_cuda:
+    if cells.device.type != "cpu":
         return _upscale(decoder, cells, weights, grid)
     # Activations take seven times the memory of the cells. On a CPU fresh memory costs more than computing them again
     # in the backward pass, for a few boxes at a time.

@@ -13,28 +13,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kitsam.sam.attention import attend_by_rows, attend_in_kernel, attend_in_windows
+from kitsam.sam.attention import attend_by_rows, attend_in_kernel, attend_in_parts, attend_in_windows
 from kitsam.sam.upstream import ImageEncoderViT
 from kitsam.system.compiling import compile_once
 
 ROWS_AT_ONCE = 14  # of cells on a CPU: one row of windows
 
 
-def encode(vit: ImageEncoderViT, pixels: Tensor, use_compiled: bool = False) -> Tensor:
-    """(B, 3, side, side) normalized -> embeddings (B, 256, G, G); equal to `vit(pixels)` up to rounding."""
+def encode(vit: ImageEncoderViT, pixels: Tensor, use_compiled: bool = False, use_kernel: bool = False) -> Tensor:
+    """(B, 3, side, side) normalized -> embeddings (B, 256, G, G); equal to `vit(pixels)` up to rounding.
+
+    `use_kernel`: of flex_attention, in global layers on a GPU.
+    """
     add_to_cells, attend_to_windows = _add_to_cells, _attend_to_windows
     if use_compiled:
-        # Global attention is compiled on a GPU in any case, and gains nothing on a CPU.
+        # Global attention is the kernel's matter on a GPU, and gains nothing on a CPU.
         add_to_cells, attend_to_windows = compile_once(_add_to_cells, False), compile_once(_attend_to_windows, False)
     x = vit.patch_embed(pixels)
     x = x.contiguous() if vit.pos_embed is None else (x + vit.pos_embed).contiguous()
     for block in vit.blocks:
-        rows = x.shape[1] if x.is_cuda else ROWS_AT_ONCE
+        rows = ROWS_AT_ONCE if x.device.type == "cpu" else x.shape[1]
         strips = x.split(rows, dim=1)
         if block.window_size:
             answers = (attend_to_windows(block.attn, block.norm1(strip), block.window_size) for strip in strips)
         else:
-            answers = _attend_to_all(block.attn, block.norm1(x)).split(rows, dim=1)
+            answers = _attend_to_all(block.attn, block.norm1(x), use_kernel).split(rows, dim=1)
         for strip, answer in zip(strips, answers):
             add_to_cells(block, strip, answer)
     return vit.neck(x.permute(0, 3, 1, 2))
@@ -77,18 +80,20 @@ def _windows(layer: nn.Module, x: Tensor, window: int) -> Tensor:
     return windows
 
 
-def _attend_to_all(layer: nn.Module, x: Tensor) -> Tensor:
+def _attend_to_all(layer: nn.Module, x: Tensor, use_kernel: bool) -> Tensor:
     """Cells (B, H, W, C) -> answers (B, H, W, C), each from all cells of its slice."""
     size = x.shape[1:3]
     x = x.flatten(1, 2)
-    answers = _attend_on_gpu(layer, x, size) if x.is_cuda else _attend_on_cpu(layer, x, size)
+    on_cpu = x.device.type == "cpu"
+    answers = _attend_on_cpu(layer, x, size) if on_cpu else _attend_on_gpu(layer, x, size, use_kernel)
     return answers.unflatten(1, size)
 
 
-def _attend_on_gpu(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
+def _attend_on_gpu(layer: nn.Module, x: Tensor, size: tuple[int, int], use_kernel: bool) -> Tensor:
     """(B, N, C) -> (B, N, C)."""
     q, k, v = layer.qkv(x).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, D)
-    return attend_in_kernel(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size).transpose(1, 2).flatten(2)
+    attend = attend_in_kernel if use_kernel else attend_in_parts
+    return attend(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size).transpose(1, 2).flatten(2)
 
 
 def _attend_on_cpu(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -27,6 +27,7 @@ from kitsam.shards.sample import SampleRecord
 from kitsam.shards.source import open_source
 from kitsam.shards.storage import restore
 from kitsam.system.checksums import crc32_of
+from kitsam.system.devices import to_device
 from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.records import decode_record
 
@@ -44,8 +45,8 @@ class Samples:
 
     def embeddings(self, device: torch.device) -> Tensor:
         """(B, 256, G, G) floating point."""
-        scales = None if self.scales is None else self.scales.to(device)
-        return restore(self.stored.to(device), scales)
+        scales = None if self.scales is None else to_device(self.scales, device)
+        return restore(to_device(self.stored, device), scales)
 
 
 class ShardSet:

@@ -89,7 +89,8 @@ def wait_for_device(device: torch.device) -> None:
 
 def use_bfloat16(precision: Precision, device: torch.device) -> bool:
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        # GPUs before Ampere take bfloat16 and compute it in float32, more slowly than float32 itself.
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
 
 

@@ -15,6 +15,7 @@ from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.shards.storage import restore
+from kitsam.system.devices import to_device
 from kitsam.training.config import TrainConfig
 from kitsam.training.losses import box_losses
 from kitsam.training.questions import Questions
@@ -34,8 +35,7 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optimizer)
     counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()])
-    counts = counts.to(accelerator.device, non_blocking=True)
-    counts = accelerator.reduce(counts, "sum").clamp(min=1)
+    counts = accelerator.reduce(to_device(counts, accelerator.device), "sum").clamp(min=1)
     parts = batch.split(config.accumulate)
     losses = torch.zeros(3, device=accelerator.device)
     for number, part in enumerate(parts, 1):
@@ -57,7 +57,7 @@ def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfi
         -(-slices // config.accumulate), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device
     )
     rows = torch.arange(len(embeddings), device=device).repeat(2)  # two kidneys on each
-    boxes = torch.tensor([[0.0, 0.0, PATCH, PATCH]], device=device).expand(len(rows), -1)
+    boxes = to_device(torch.tensor([[0.0, 0.0, PATCH, PATCH]]), device).expand(len(rows), -1)
     for _ in range(config.accumulate):
         with accelerator.autocast():
             logits = decoder(embeddings, rows, boxes)

@@ -17,6 +17,7 @@ from kitsam.ct.labels import TARGET_CLASSES, Target, target_mask
 from kitsam.decoding.ask import TargetDecoder, ask, kidney_boxes, roi_boxes
 from kitsam.shards.manifest import ShardEntry
 from kitsam.shards.reader import Samples, ShardSet
+from kitsam.system.devices import to_host
 from kitsam.system.processes import deal
 from kitsam.system.watch import Watch
 
@@ -113,5 +114,5 @@ def predict_slices(
         boxes = kidney_boxes(mask > 0, samples.records[0].pixel_of(mask[0]), target_decoder.prompt)
     if not len(boxes.slices):
         return np.zeros(mask.shape, bool)
-    answer = (ask(target_decoder.decoder, samples.embeddings(device), boxes, size) > 0.5).cpu().numpy()
+    answer = to_host(ask(target_decoder.decoder, samples.embeddings(device), boxes, size) > 0.5)
     return answer if target == "roi" else answer & (mask > 0)

@@ -76,7 +76,7 @@ def test_a_checkpoint_of_upstream_gives_upstreams_embedding_and_masks(upstream, 
 def test_medsam_takes_pixels_between_0_and_1(checkpoint, monkeypatch):
     medsam, _ = build_encoder(EncoderConfig("medsam", checkpoint))
     seen = []
-    monkeypatch.setattr("kitsam.sam.encoder.encode", lambda vit, pixels, compiled: seen.append(pixels))
+    monkeypatch.setattr("kitsam.sam.encoder.encode", lambda vit, pixels, *how: seen.append(pixels))
     medsam(torch.tensor([0.0, 51.0, 255.0]).view(1, 3, 1, 1).expand(1, 3, 1024, 1024))
     assert seen[0][0, :, 0, 0].tolist() == pytest.approx([0, 0.2, 1.0])
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from rounding import assert_close_to_rounding, roundings
+from rounding import additions, assert_close_to_rounding, roundings
 
-from kitsam.sam import attention
-from kitsam.sam.attention import attend_by_rows, attend_in_windows, relative_terms, score_mod
+from kitsam.sam import attention, vit
+from kitsam.sam.attention import attend_by_rows, attend_in_parts, attend_in_windows, relative_terms, score_mod
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
 
@@ -16,12 +16,12 @@ ADDITIONS = 3 * WIDTH + SIZE[0] * SIZE[1]
 def random_vit(side: int):
     """Upstream's encoder of `tiny`'s size, its positions random as in a trained one (they are zero in a new one)."""
     torch.manual_seed(0)
-    vit = Encoder("tiny", side).vit.eval()
+    encoder = Encoder("tiny", side).vit.eval()
     with torch.no_grad():
-        for name, weight in vit.named_parameters():
+        for name, weight in encoder.named_parameters():
             if "rel_pos" in name or "pos_embed" in name:
                 weight.normal_(0, 0.5)
-    return vit
+    return encoder
 
 
 # 5 cells fill no window of 14, 14 fill one, 20 need four.
@@ -31,11 +31,11 @@ def test_it_is_upstreams_encoder(side, by_rows, device, monkeypatch):
     cells = (side // 16) ** 2
     if by_rows:
         monkeypatch.setattr(attention, "SCORES_AT_ONCE", 3 * cells)
-    vit = random_vit(side).to(device)
+    encoder = random_vit(side).to(device)
     pixels = torch.randn(2, 3, side, side).to(device)
     with torch.inference_mode():
-        ours, theirs = encode(vit, pixels), vit(pixels)
-    assert_close_to_rounding(ours, theirs, *roundings(vit, device, cells * len(vit.blocks)))
+        ours, theirs = encode(encoder, pixels), encoder(pixels)
+    assert_close_to_rounding(ours, theirs, *roundings(encoder, device, cells * len(encoder.blocks)))
 
 
 @pytest.fixture
@@ -84,11 +84,34 @@ def test_the_kernel_of_a_gpu_adds_the_same_terms(asked):
     assert_attention(answer, asked)
 
 
+@pytest.mark.parametrize("at_once", [1 << 26, 2 * 3 * 4 * 35, 1])
+def test_attention_in_parts_is_exact_however_it_is_cut(asked, at_once, monkeypatch):
+    monkeypatch.setattr(attention, "SCORES_ON_GPU", at_once)
+    assert_attention(attend_in_parts(*asked, SIZE), asked)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("use_kernel", [False, True])
+def test_what_a_gpu_does_in_a_global_layer_is_upstreams_attention(use_kernel, monkeypatch):
+    # The ways of a GPU, on this device, flex_attention as it computes without a compiler.
+    monkeypatch.setattr(attention, "compile_once", lambda function, dynamic: function)
+    layer = random_vit(224).blocks[1].attn
+    x = torch.randn(2, 14, 14, layer.qkv.in_features)
+    with torch.inference_mode():
+        ours = layer.proj(vit._attend_on_gpu(layer, x.flatten(1, 2), (14, 14), use_kernel)).view_as(x)
+        on_cpu = layer.proj(vit._attend_on_cpu(layer, x.flatten(1, 2), (14, 14))).view_as(x)
+        theirs = layer(x)
+    operations = additions(layer, 14 * 14)
+    assert_close_to_rounding(ours, theirs, operations)
+    assert_close_to_rounding(on_cpu, theirs, operations)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_same_embeddings():
-    vit = random_vit(1024)
+@pytest.mark.parametrize("use_kernel", [False, True])
+def test_a_gpu_gives_the_same_embeddings(use_kernel):
+    encoder = random_vit(1024)
     pixels = torch.randn(1, 3, 1024, 1024)
     with torch.inference_mode():
-        here = encode(vit, pixels)
-        there = encode(vit.cuda(), pixels.cuda()).cpu()
-    assert_close_to_rounding(there, here, *roundings(vit, torch.device("cuda")))
+        here = encode(encoder, pixels)
+        there = encode(encoder.cuda(), pixels.cuda(), use_kernel=use_kernel).cpu()
+    assert_close_to_rounding(there, here, *roundings(encoder, torch.device("cuda")))

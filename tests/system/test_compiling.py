@@ -1,14 +1,17 @@
 """The rule, with a module whose speed is known; then an encoder and a decoder, compiled, give what they gave before."""
 
+import subprocess
+
 import pytest
 import torch
+import torch._inductor.exc
 from rounding import additions, assert_close_to_rounding
 
 from kitsam.sam.decoder import random_decoder
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
 from kitsam.system import compiling
-from kitsam.system.compiling import compile_where_it_pays
+from kitsam.system.compiling import compile_where_it_pays, kernel_compiles
 from kitsam.system.errors import OptionError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -25,6 +28,7 @@ def measured(monkeypatch):
 
     def seconds_per_batch(batch, device):
         asked.append(module.is_compiled)
+        batch()
         return seconds[module.is_compiled]
 
     monkeypatch.setattr(compiling, "seconds_per_batch", seconds_per_batch)
@@ -69,9 +73,79 @@ def test_where_torch_cannot_compile_the_work_goes_on(measured, capsys):
             )
 
     assert not choose(module, "auto", GPU, MANY, batch)
-    assert "no compiler found" in capsys.readouterr().err
+    warning = "torch cannot compile here: no compiler found: going on without torch.compile"
+    assert capsys.readouterr().err == f"warning: {warning}\n"
     with pytest.raises(OptionError, match="--compile: torch cannot compile here: no compiler found$"):
         choose(module, "yes", CPU, 1, batch)
+
+
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 14.58 GiB of which 2.00 GiB is "
+    "free. Of the allocated memory 1.00 GiB is allocated by PyTorch.\nSee the documentation"
+)
+
+
+@pytest.mark.parametrize("in_batch", [1, 2])
+def test_where_the_memory_is_too_small_for_compiled_work_it_goes_on_without(measured, capsys, in_batch, monkeypatch):
+    module, *_ = measured
+    done, emptied = [], []
+    monkeypatch.setattr(compiling, "seconds_per_batch", lambda batch, device: [batch(), batch()] and 0.01)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+
+    def batch():
+        done.append(module.is_compiled)
+        if done.count(True) == in_batch:
+            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+
+    assert not choose(module, "auto", GPU, MANY, batch)
+    reason = (
+        "compiled, a batch does not fit into the memory: CUDA out of memory. Tried to allocate 20.00 GiB: going on "
+        "without torch.compile"
+    )
+    assert capsys.readouterr().err == f"warning: {reason}\n" and emptied
+    module.is_compiled = False
+    done.clear()
+    if in_batch == 1:
+        with pytest.raises(OptionError, match="--compile: compiled, a batch does not fit .* 20.00 GiB$"):
+            choose(module, "yes", CPU, 1, batch)
+
+
+def test_out_of_memory_without_compiling_is_not_excused(measured, monkeypatch):
+    module, *_ = measured
+
+    def batch():
+        raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        choose(module, "auto", GPU, MANY, batch)
+
+
+def no_compiler():
+    raise torch._inductor.exc.InductorError(RuntimeError("Failed to find C compiler. Please specify via CC"), None)
+
+
+def no_headers():
+    raise subprocess.CalledProcessError(1, ["gcc", "main.c"])
+
+
+@pytest.mark.parametrize("failure, words", [(no_compiler, "Failed to find C compiler"), (no_headers, "gcc")])
+def test_a_kernel_that_cannot_be_compiled_is_left_out_with_one_warning(failure, words, capsys):
+    assert not kernel_compiles("auto", GPU, failure)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and words in lines[0] and "going on without flex_attention" in lines[0]
+
+
+def test_a_kernel_is_used_by_all_processes_or_by_none(monkeypatch, capsys):
+    batches = []
+    assert kernel_compiles("auto", GPU, lambda: batches.append(1)) and kernel_compiles("yes", GPU, lambda: None)
+    assert batches == [1]
+    monkeypatch.setattr(compiling, "gather_object", lambda mine: [*mine, "torch cannot compile here: an old GPU"])
+    assert not kernel_compiles("auto", GPU, lambda: None)
+    assert "an old GPU" in capsys.readouterr().err
+
+
+def test_no_kernel_is_tried_on_a_cpu_or_where_nothing_may_be_compiled():
+    assert not kernel_compiles("no", GPU, no_compiler) and not kernel_compiles("yes", CPU, no_compiler)
 
 
 def test_the_faster_of_two_batches_counts_and_the_first_does_not(monkeypatch):

@@ -8,6 +8,7 @@ temporary name and renamed by the main process when all processes are done.
 import errno
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 
 from kitsam.decoding.runs import CONFIG, SHARD_SET, ShardSetRecord
 from kitsam.shards.manifest import check_signature
+from kitsam.system.coordination import decide
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import flush_file, flush_folder, read_yaml, sha256_of, write_json, write_text
 from kitsam.system.options import as_plain, fixed_options
@@ -77,11 +79,7 @@ def _check_shard_set(config: TrainConfig, earlier: ShardSetRecord, shard_set: Sh
 def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, keep: int) -> None:
     """Write what a run needs to go on; the last `keep` checkpoints stay. Raises `KitsamError` for a full disk."""
     folder = out / CHECKPOINTS / f"step-{progress.step:06d}"
-    temporary = folder.with_name(f".tmp-{folder.name}")
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
+    temporary = decide(lambda: _new_folder(folder))
     try:
         accelerator.save_state(str(temporary))
         if accelerator.is_main_process:
@@ -102,6 +100,21 @@ def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, kee
         for old in checkpoints(out)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def _new_folder(folder: Path) -> Path:
+    """A temporary one beside `folder`; what a killed start left may be where no listing shows it yet."""
+    number = 0
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            temporary = folder.with_name(f".tmp-{number}-{folder.name}")
+            with suppress(FileExistsError):
+                temporary.mkdir()
+                return temporary
+            number += 1
+    except OSError as error:
+        raise KitsamError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:

@@ -45,7 +45,9 @@ def test_an_old_listing_in_one_process_changes_nothing(world, tmp_path, number):
     environment = {"OLD_LISTING_RANK": rank, "OLD_LISTING_HIDES": "\n".join(map(str, newer))}
     with started_ranks([sys.executable, OLD_LISTING, *words], tmp_path, **environment) as ranks:
         assert [one.wait() for one in ranks] == [0, 0], ranks[0].text[-3000:] + ranks[1].text[-3000:]
-    assert outcome(stage, out) == world.outcomes[stage]
+    # What the killed start left half written goes only when a start is shown it.
+    complete = {name: content for name, content in outcome(stage, out).items() if ".tmp-" not in name}
+    assert complete == world.outcomes[stage]
 
 
 @pytest.mark.parametrize("number", range(5))

@@ -42,7 +42,7 @@ def test_a_checkpoint_gets_its_name_when_it_is_on_the_disk(tmp_path, monkeypatch
     folder = save(tmp_path, 1)
     before, after = events[: events.index("renamed")], events[events.index("renamed") + 1 :]
     assert {path.name for path in folder.iterdir()} <= set(before)
-    assert before[-1] == ".tmp-step-000001" and after == ["checkpoints"]
+    assert before[-1] == ".tmp-0-step-000001" and after == ["checkpoints"]
 
 
 def test_the_last_checkpoint_is_that_of_the_highest_step(tmp_path):

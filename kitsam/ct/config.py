@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from kitsam.system.errors import OptionError
-from kitsam.system.options import Options, amount, number, place
+from kitsam.system.options import Options, amount, number, place, share
 
 Window = tuple[float, float]  # HU, from and to
 
@@ -42,6 +42,10 @@ class ViewsConfig(Options, section="views"):
     """largest relative change of size either way"""
     contrast: float = amount(0.15)
     """largest relative change of contrast, and of brightness as a share of the window, either way"""
+    mirror: bool = False
+    """whether every other view is mirrored left to right"""
+    shift: float = share(0.0)
+    """largest shift either way along both axes, as a share of the slice's longer side"""
 
 
 @dataclass

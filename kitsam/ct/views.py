@@ -1,10 +1,10 @@
 """A slice and its augmented views in the encoder's input, and the masks that belong to them.
 
 A slice is resized until its longer side fills the encoder's square input; it is padded at the bottom and right later,
-as SAM does (segment-anything, `ResizeLongestSide` and `Sam.preprocess`). A view rotates and scales the resized slice
-about its center and changes its contrast and brightness; its mask is made by nearest neighbor, at the slice's own
-resolution or 512 pixels, whichever is less. Coordinates are continuous: pixel `i` spans `i .. i + 1`, so that scaling
-an image multiplies its coordinates.
+as SAM does (segment-anything, `ResizeLongestSide` and `Sam.preprocess`). A view mirrors, rotates and scales the resized
+slice about its center, shifts it, and changes its contrast and brightness; its mask is made by nearest neighbor, at the
+slice's own resolution or 512 pixels, whichever is less. Coordinates are continuous: pixel `i` spans `i .. i + 1`, so
+that scaling an image multiplies its coordinates.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ class View:
     scale: float = 1.0
     contrast: float = 1.0  # factor about mid-gray
     brightness: float = 0.0  # added, as a share of the window
+    is_mirrored: bool = False  # left to right, before the rotation
+    shift: tuple[float, float] = (0.0, 0.0)  # x, y, as shares of the longer side
 
     def is_plain(self) -> bool:
         """Whether the view changes nothing."""
@@ -37,7 +39,12 @@ class View:
     def matrix(self) -> np.ndarray:
         """(2, 2): x, y from the center in the plain slice -> x, y from the center in the view."""
         angle = np.deg2rad(self.rotation)
-        return self.scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        return self.scale * rotation * ([-1, 1] if self.is_mirrored else [1, 1])
+
+    def offset(self, side: int) -> np.ndarray:
+        """(2,): x, y by which the view is shifted, in pixels of a slice whose longer side is `side`."""
+        return np.array(self.shift) * side
 
 
 def draw_view(config: ViewsConfig, seed: int, case: str, slice_index: int, view: int) -> View:
@@ -50,6 +57,8 @@ def draw_view(config: ViewsConfig, seed: int, case: str, slice_index: int, view:
         scale=1 + rng.uniform(-config.scale, config.scale),
         contrast=1 + rng.uniform(-config.contrast, config.contrast),
         brightness=rng.uniform(-config.contrast, config.contrast) / 2,
+        is_mirrored=config.mirror and view % 2 == 1,
+        shift=tuple(rng.uniform(-config.shift, config.shift, 2).tolist()),
     )
 
 
@@ -99,8 +108,10 @@ def _grid(views: list[View], size: tuple[int, int], device: torch.device) -> Ten
     height, width = size
     # grid_sample's unit is half the height or width; the rotation is in pixels, which are square.
     unit = np.array([width / 2, height / 2])
-    matrices = [np.linalg.inv(view.matrix()) * unit[None, :] / unit[:, None] for view in views]
-    theta = torch.tensor(np.stack([np.column_stack([matrix, [0, 0]]) for matrix in matrices]), dtype=torch.float32)
+    inverses = [np.linalg.inv(view.matrix()) for view in views]
+    matrices = [inverse * unit[None, :] / unit[:, None] for inverse in inverses]
+    offsets = [-inverse @ view.offset(max(size)) / unit for inverse, view in zip(inverses, views)]
+    theta = torch.tensor(np.stack(list(map(np.column_stack, zip(matrices, offsets)))), dtype=torch.float32)
     return F.affine_grid(to_device(theta, device), [len(views), 1, height, width], align_corners=False)
 
 
@@ -110,4 +121,4 @@ def transform_to_input(height: int, width: int, side: int, view: View) -> np.nda
     resize = np.diag([input_width / width, input_height / height])
     center = np.array([input_width / 2, input_height / 2])
     linear = view.matrix() @ resize
-    return np.column_stack([linear, center - view.matrix() @ center])
+    return np.column_stack([linear, center - view.matrix() @ center + view.offset(side)])

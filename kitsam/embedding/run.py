@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 
 from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_case
-from kitsam.ct.config import InputConfig
+from kitsam.ct.config import InputConfig, ViewsConfig
 from kitsam.ct.split import write_split
 from kitsam.decoding.config import PromptConfig
 from kitsam.embedding.config import EmbedConfig
@@ -111,7 +111,7 @@ def _settings(config: EmbedConfig, record: EncoderRecord, device: torch.device) 
     return {
         "encoder": asdict(record),
         "input": input_settings(config.input),
-        "views": asdict(config.views),
+        "views": views_settings(config.views),
         "folds": config.folds,
         "val_fraction": config.val_fraction,
         "background_ratio": config.background_ratio,
@@ -123,6 +123,11 @@ def _settings(config: EmbedConfig, record: EncoderRecord, device: torch.device) 
         "boxes": {"merge": PromptConfig.merge, "smallest": PromptConfig.smallest},
         "seed": config.seed,
     }
+
+
+def views_settings(config: ViewsConfig) -> dict[str, Any]:
+    """Of the changes that came later, those in use: sets without them stay what they are."""
+    return {name: value for name, value in asdict(config).items() if value or name not in ("mirror", "shift")}
 
 
 def input_settings(config: InputConfig) -> dict[str, Any]:

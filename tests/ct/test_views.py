@@ -42,8 +42,8 @@ def test_windows_channels_are_the_same_slice_in_three_windows():
 @pytest.mark.parametrize("shape", [(64, 64), (40, 64)])
 def test_a_view_moves_the_mask_with_the_picture(shape):
     label = np.zeros(shape, np.uint8)
-    label[8:20, 10:40] = 2
-    view = View(rotation=25, scale=1.2)
+    label[14:24, 16:40] = 2
+    view = View(rotation=25, scale=1.2, is_mirrored=True, shift=(0.05, -0.02))
     mask = view_masks(torch.from_numpy(label)[None], [view])[0]
     picture = resize_pixels(torch.from_numpy(label).float().expand(1, 3, *shape) * 100, [view], 64)[0, 0]
     assert mask.shape == picture.shape
@@ -52,9 +52,16 @@ def test_a_view_moves_the_mask_with_the_picture(shape):
     assert (mask == 2).sum() == pytest.approx(1.2**2 * (label == 2).sum(), rel=0.1)
 
 
-@given(st.floats(-40, 40), st.floats(0.8, 1.25), st.integers(5, 55), st.integers(5, 35))
-def test_the_recorded_transform_says_where_a_point_went(rotation, scale, x, y):
-    view = View(rotation=rotation, scale=scale)
+@given(
+    st.floats(-40, 40),
+    st.floats(0.8, 1.25),
+    st.booleans(),
+    st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2)),
+    st.integers(5, 55),
+    st.integers(5, 35),
+)
+def test_the_recorded_transform_says_where_a_point_went(rotation, scale, is_mirrored, shift, x, y):
+    view = View(rotation=rotation, scale=scale, is_mirrored=is_mirrored, shift=shift)
     label = np.zeros((40, 60), np.uint8)
     label[y, x] = 1
     picture = torch.from_numpy(label).float().expand(1, 3, 40, 60) * 255
@@ -65,6 +72,26 @@ def test_the_recorded_transform_says_where_a_point_went(rotation, scale, x, y):
     rows, columns = np.indices(moved.shape) + 0.5
     found = [float((axis * moved.numpy()).sum() / moved.sum()) for axis in (columns, rows)]
     assert np.allclose(found, expected, atol=0.6)
+
+
+def test_a_mirrored_and_a_shifted_view_are_numpys_own():
+    pixels = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    mirrored = resize_pixels(pixels.clone(), [View(is_mirrored=True)], 16)[0, 0]
+    assert np.allclose(mirrored, np.fliplr(pixels[0, 0]), atol=1e-3)
+    label = torch.arange(256).view(1, 16, 16).to(torch.uint8)
+    shifted = view_masks(label, [View(shift=(2 / 16, -1 / 16))])[0]
+    assert np.array_equal(shifted[:-1, 2:], label[0, 1:, :-2]) and not shifted[:, :2].any()
+
+
+def test_every_other_view_is_mirrored_and_shifts_stay_in_their_range():
+    config = ViewsConfig(count=6, mirror=True, shift=0.08)
+    views = [draw_view(config, 0, "case_00000", z, view) for z in range(20) for view in range(6)]
+    assert [view.is_mirrored for view in views[:6]] == [False, True, False, True, False, True]
+    shifts = np.abs([view.shift for view in views])
+    assert shifts.max() <= 0.08 and shifts.max() > 0.07
+    plain = draw_view(ViewsConfig(count=6), 0, "case_00000", 3, 1)
+    other = draw_view(config, 0, "case_00000", 3, 1)
+    assert (plain.rotation, plain.scale, plain.contrast) == (other.rotation, other.scale, other.contrast)
 
 
 def test_view_zero_is_plain_and_others_depend_on_their_names_only():

@@ -99,12 +99,10 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
         raise KitsamError(f"{path}: not a bundle of format {FORMAT_VERSION}")
     header = as_record(content, _Header, path)
     encoder = Encoder(header.encoder.name, header.encoder.input_size)
-    try:
-        encoder.vit.load_state_dict(_part(tensors, "encoder"))
-    except RuntimeError as error:
-        raise KitsamError(f"{path}: not the weights of {header.encoder.name}") from error
+    encoder.load_own(_part(tensors, "encoder"), path)
+    size = header.encoder.grid, header.encoder.input_size
     decoders = {
-        target: TargetDecoder(decoder_from(_part(tensors, target), header.encoder.grid, str(path)), prompt)
+        target: TargetDecoder(decoder_from(_part(tensors, target), *size, str(path)), prompt)
         for target, prompt in header.prompts.items()
     }
     return Bundle(encoder, as_record(header.input, InputConfig, path), decoders, header.cascade)

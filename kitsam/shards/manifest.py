@@ -87,6 +87,7 @@ class Manifest:
     cases: dict[str, CaseEntry] = field(default_factory=dict)  # those that were embedded; since format 2
     folds: tuple[tuple[str, ...], ...] = ()  # validation cases of each; none: the set has one split
     initial_decoder: str | None = None  # SHA-256 of SAM's decoder beside the manifest
+    weights: dict[str, str] = field(default_factory=dict)  # source and license of the encoder's, where they are known
 
     @property
     def signature(self) -> Signature:

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from tiny import SIDE
 from torch import Tensor
 
-from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import random_decoder
 from kitsam.system.seeds import derive
 from kitsam.training import log
@@ -67,7 +66,7 @@ def assert_same_run(run: Path, other: Path) -> None:
 def _start(run: Path) -> dict[str, Tensor]:
     """A run's first weights, drawn from its seed."""
     config = yaml.safe_load((run / "config.yaml").read_text())
-    return random_decoder(SIDE // PATCH, derive(config["seed"], "decoder", config["target"])).state_dict()
+    return random_decoder(SIDE // 16, SIDE, derive(config["seed"], "decoder", config["target"])).state_dict()
 
 
 def _vector(state: dict[str, Tensor]) -> Tensor:

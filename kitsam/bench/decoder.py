@@ -27,13 +27,14 @@ from kitsam.bench.measure import (
     time_calls,
     write_figures,
 )
-from kitsam.sam.config import PATCH
+from kitsam.sam.config import INPUTS
 from kitsam.sam.decoder import BoxDecoder, random_decoder
 from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.system.console import say
 from kitsam.system.processes import use_cpu
 from kitsam.training.losses import box_losses
 
+STRIDE = INPUTS["vit_b"].stride
 FULL_SIZE = 512  # pixels a side of a KiTS slice
 
 # A forward and backward pass: decoder, embeddings, slice of each box, boxes, targets.
@@ -78,7 +79,7 @@ def run(config: BenchDecoderConfig) -> int:
 def measure(step: Step, batch_size: int, grid: int, repeats: int, cpu: bool, mode: Mode) -> dict[str, Any]:
     """Rate, memory and error of a step in one mode; the reference is upstream's decoder in float32."""
     device = torch.device("cpu" if cpu else "cuda")
-    decoder = random_decoder(grid, 0).to(device)
+    decoder = random_decoder(grid, grid * STRIDE, 0).to(device)
     embeddings, boxes, targets = (tensor.to(device) for tensor in _questions(batch_size, grid))
     rows = torch.arange(batch_size, device=device)
     decoder.is_compiled = mode.compiled
@@ -104,10 +105,10 @@ def measure(step: Step, batch_size: int, grid: int, repeats: int, cpu: bool, mod
 
 
 def _questions(batch_size: int, grid: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random embeddings (B, 256, G, G) float16, boxes (B, 4) in input pixels, targets (B, 4G, 4G)."""
+    """Random embeddings (B, 256, G, G) float16, boxes (B, 4) in cells, targets (B, 4G, 4G)."""
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn((batch_size, EMBEDDING_CHANNELS, grid, grid), generator=generator).half()
-    corners = torch.rand((batch_size, 2, 2), generator=generator) * grid * PATCH
+    corners = torch.rand((batch_size, 2, 2), generator=generator) * grid
     boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
     targets = (torch.rand((batch_size, 4 * grid, 4 * grid), generator=generator) > 0.9).float()
     return embeddings, boxes, targets
@@ -133,7 +134,7 @@ def _backward(logits: Tensor, targets: Tensor) -> None:
 def stock_logits(decoder: BoxDecoder, embeddings: Tensor, rows: Tensor, boxes: Tensor) -> Tensor:
     """Logits (P, 4, 4G, 4G) by upstream's modules, as `MaskDecoder.predict_masks` calls them."""
     upstream = decoder.mask_decoder
-    sparse, dense = decoder.prompt_encoder(points=None, boxes=boxes, masks=None)
+    sparse, dense = decoder.prompt_encoder(points=None, boxes=boxes * STRIDE, masks=None)
     tokens = torch.cat([upstream.iou_token.weight, upstream.mask_tokens.weight]).expand(len(boxes), -1, -1)
     source = embeddings[rows].float() + dense
     positions = decoder.prompt_encoder.get_dense_pe().repeat_interleave(len(boxes), 0)

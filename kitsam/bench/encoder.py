@@ -27,14 +27,15 @@ from kitsam.bench.measure import (
     time_calls,
     write_figures,
 )
-from kitsam.sam.config import PATCH, SAM_INPUT
-from kitsam.sam.encoder import ARCHITECTURES, Encoder
+from kitsam.sam.config import INPUTS
+from kitsam.sam.encoder import ARCHITECTURES, VIT_PATCH, Encoder
 from kitsam.sam.upstream import ImageEncoderViT
 from kitsam.sam.vit import encode
 from kitsam.system.compiling import kernel_compiles
 from kitsam.system.console import say
 from kitsam.system.processes import use_cpu
 
+SAM_INPUT = INPUTS["vit_b"].size  # pixels a side
 MATRIX = 4096, 3072, 768  # rows, columns and inner length of a product as large as the encoder's own
 
 
@@ -55,7 +56,7 @@ def run(config: BenchEncoderConfig) -> int:
         "peak MiB",
         "largest error",
         "relative error",
-        title=f"{config.name}, input {SAM_INPUT}",
+        title=f"{config.name}, input {INPUTS['vit_b'].size}",
     )
     for name, result in results.items():
         result["ratio"] = result["images_per_second"] / reference["images_per_second"]
@@ -155,10 +156,10 @@ def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def count_flops(name: str) -> float:
     """FLOP of one image: twice the multiplications of all matrix products, without the padding of windows."""
-    architecture = ARCHITECTURES[name]
+    architecture = ARCHITECTURES[name].network
     depth, width, global_layers = architecture.depth, architecture.width, len(architecture.global_layers)
-    cells = (SAM_INPUT // PATCH) ** 2
+    cells = (SAM_INPUT // VIT_PATCH) ** 2
     layers = depth * cells * 12 * width**2  # qkv 3, proj 1, mlp 8
     attention = 2 * cells * width * (global_layers * cells + (depth - global_layers) * 14**2)
-    ends = cells * (3 * PATCH**2 * width + 256 * width + 9 * 256**2)  # patches in, neck
+    ends = cells * (3 * VIT_PATCH**2 * width + 256 * width + 9 * 256**2)  # patches in, neck
     return 2.0 * (layers + attention + ends)

@@ -96,8 +96,9 @@ def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
         config = as_record(read_yaml(run / CONFIG), _RunConfig, run / CONFIG)
         record = DecoderRecord(config.target, config.prompt, read_sealed(run / SHARD_SET, ShardSetRecord))
     _check_target(record.target, target, run, option)
-    decoder = decoder_from(file.tensors, record.shard_set.grid, str(path)).eval()
-    return TrainedDecoder(decoder, record.prompt, record.shard_set, path)
+    shard_set = record.shard_set
+    decoder = decoder_from(file.tensors, shard_set.grid, shard_set.signature.input_size, str(path)).eval()
+    return TrainedDecoder(decoder, record.prompt, shard_set, path)
 
 
 def _check_target(actual: Target, expected: Target, run: Path, option: str) -> None:

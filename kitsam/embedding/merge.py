@@ -8,6 +8,7 @@ from rich.table import Table
 
 from kitsam import __version__
 from kitsam.embedding.plan import Plan, Unit
+from kitsam.sam.checkpoints import origin_of
 from kitsam.sam.encoder import EMBEDDING_CHANNELS, EncoderRecord
 from kitsam.shards.index import index_path, read_index
 from kitsam.shards.manifest import FORMAT_VERSION, INITIAL_DECODER, CaseEntry, Manifest, ShardEntry, count_strata
@@ -41,6 +42,7 @@ def merge(out: Path, plan: Plan, units: list[Unit], record: EncoderRecord) -> Ma
         if name in scans
     }
     voxels = [cases[name].voxels for name in plan.split.train if name in cases]
+    origin = origin_of(record.name, record.weights_sha256)
     apart = ("encoder", "input", "storage", "precision", "folds")
     return Manifest(
         format=FORMAT_VERSION,
@@ -62,6 +64,7 @@ def merge(out: Path, plan: Plan, units: list[Unit], record: EncoderRecord) -> Ma
         cases=cases,
         folds=plan.folds,
         initial_decoder=sha256_of(out / INITIAL_DECODER) if (out / INITIAL_DECODER).exists() else None,
+        weights=asdict(origin) if origin else {},
     )
 
 

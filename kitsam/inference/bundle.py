@@ -18,6 +18,7 @@ from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.config import PromptConfig
 from kitsam.decoding.runs import DECODER, ShardSetRecord, load_runs
 from kitsam.inference.config import BundleConfig, CascadeConfig
+from kitsam.sam.checkpoints import origin_of
 from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
@@ -51,6 +52,7 @@ class _Header:
     prompts: dict[Target, PromptConfig]
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     shard_sets: dict[Target, ShardSetRecord] = field(default_factory=dict)  # what each decoder was trained on
+    weights: dict[str, str] = field(default_factory=dict)  # source and license of the encoder's, where they are known
 
 
 def run(config: BundleConfig) -> int:
@@ -64,7 +66,17 @@ def run(config: BundleConfig) -> int:
         tensors.update({f"{target}.{name}": tensor for name, tensor in trained.decoder.state_dict().items()})
     prompts = {target: trained.prompt for target, trained in runs.items()}
     shard_sets = {target: trained.shard_set for target, trained in runs.items()}
-    header = _Header(FORMAT_VERSION, __version__, record, signature.input, prompts, config.cascade, shard_sets)
+    origin = origin_of(record.name, record.weights_sha256)
+    header = _Header(
+        FORMAT_VERSION,
+        __version__,
+        record,
+        signature.input,
+        prompts,
+        config.cascade,
+        shard_sets,
+        asdict(origin) if origin else {},
+    )
     write_tensors(config.out, tensors, asdict(header))
     say(f"{' + '.join(['encoder', *runs])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
     return 0
@@ -99,12 +111,10 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
         raise KitsamError(f"{path}: not a bundle of format {FORMAT_VERSION}")
     header = as_record(content, _Header, path)
     encoder = Encoder(header.encoder.name, header.encoder.input_size)
-    try:
-        encoder.vit.load_state_dict(_part(tensors, "encoder"))
-    except RuntimeError as error:
-        raise KitsamError(f"{path}: not the weights of {header.encoder.name}") from error
+    encoder.load_own(_part(tensors, "encoder"), path)
+    size = header.encoder.grid, header.encoder.input_size
     decoders = {
-        target: TargetDecoder(decoder_from(_part(tensors, target), header.encoder.grid, str(path)), prompt)
+        target: TargetDecoder(decoder_from(_part(tensors, target), *size, str(path)), prompt)
         for target, prompt in header.prompts.items()
     }
     return Bundle(encoder, as_record(header.input, InputConfig, path), decoders, header.cascade)

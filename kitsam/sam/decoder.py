@@ -10,7 +10,6 @@ heads are frozen too, since a weight without a gradient stops distributed traini
 import torch
 from torch import Tensor, nn
 
-from kitsam.sam.config import PATCH
 from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.sam.two_way import transform, upscaled_logits
 from kitsam.sam.upstream import MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -24,14 +23,14 @@ SINGLE_MASK = 0  # index of the output trained for an unambiguous prompt
 class BoxDecoder(nn.Module):
     """Upstream's prompt encoder and mask decoder, for boxes only."""
 
-    def __init__(self, grid: int) -> None:
-        """`grid`: embedding cells a side."""
+    def __init__(self, grid: int, input_size: int) -> None:
+        """`grid`: embedding cells a side; `input_size`: pixels a side of the encoder's input."""
         super().__init__()
-        self.grid = grid
+        self.grid, self.input_size = grid, input_size
         self.is_compiled = False  # by torch.compile, for training
         channels = EMBEDDING_CHANNELS
-        side = grid * PATCH
-        self.prompt_encoder = PromptEncoder(channels, (grid, grid), (side, side), mask_in_chans=16)
+        size = input_size, input_size
+        self.prompt_encoder = PromptEncoder(channels, (grid, grid), size, mask_in_chans=16)
         self.mask_decoder = MaskDecoder(
             transformer_dim=channels,
             transformer=TwoWayTransformer(depth=2, embedding_dim=channels, num_heads=8, mlp_dim=2048),
@@ -49,13 +48,14 @@ class BoxDecoder(nn.Module):
     def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor) -> Tensor:
         """Logits of one mask per box.
 
-        embeddings: (B, 256, G, G); slice_of_box: (P,) rows of `embeddings`; boxes: (P, 4) x0 y0 x1 y1 in input
-        pixels. Returns (P, 4G, 4G) float32.
+        embeddings: (B, 256, G, G); slice_of_box: (P,) rows of `embeddings`; boxes: (P, 4) x0 y0 x1 y1 in cells, 0..G.
+        Returns (P, 4G, 4G) float32.
         """
         decoder = self.mask_decoder
         # Positions are sines of large arguments: in bfloat16 their error reaches 0.14.
         with torch.autocast(boxes.device.type, enabled=False):
-            sparse, _ = self.prompt_encoder(points=None, boxes=boxes.to(self.no_mask.dtype), masks=None)
+            pixels = boxes.to(self.no_mask.dtype) * (self.input_size / self.grid)
+            sparse, _ = self.prompt_encoder(points=None, boxes=pixels, masks=None)
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(boxes), -1, -1), sparse], dim=1)
         # Each box gets its own copy of the slice's cells: the transformer updates them by the box.
@@ -79,19 +79,19 @@ class BoxDecoder(nn.Module):
         self.positions.copy_(self.prompt_encoder.get_dense_pe()[0].flatten(1).T)
 
 
-def random_decoder(grid: int, seed: int) -> BoxDecoder:
-    """A decoder with random weights that depend on `seed` alone; `grid`: embedding cells a side."""
+def random_decoder(grid: int, input_size: int, seed: int) -> BoxDecoder:
+    """A decoder with random weights that depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BoxDecoder(grid)
+        return BoxDecoder(grid, input_size)
 
 
-def decoder_from(state: dict[str, Tensor], grid: int, source: str) -> BoxDecoder:
+def decoder_from(state: dict[str, Tensor], grid: int, input_size: int, source: str) -> BoxDecoder:
     """A decoder with the weights of a SAM checkpoint or of a trained run.
 
-    `grid`: embedding cells a side. Raises `KitsamError` naming `source` when `state` does not hold them.
+    Raises `KitsamError` naming `source` when `state` does not hold them.
     """
-    decoder = BoxDecoder(grid)
+    decoder = BoxDecoder(grid, input_size)
     weights = {key: value for key, value in state.items() if key.startswith(("mask_decoder.", "prompt_encoder."))}
     try:
         decoder.load_state_dict(weights)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import BoxDecoder
 
 
@@ -38,8 +37,8 @@ def slice_probabilities(
     height, width = size
     probabilities = boxes.new_zeros((len(embeddings), height, width))
     if len(boxes):
-        to_input = embeddings.shape[-1] * PATCH / max(height, width)
-        logits = decoder(embeddings, slice_of_box, boxes * to_input)
+        to_cells = embeddings.shape[-1] / max(height, width)
+        logits = decoder(embeddings, slice_of_box, boxes * to_cells)
         answers = logits_on_slices(logits, height, width).sigmoid() * inside_boxes(boxes, height, width)
         probabilities.scatter_reduce_(0, slice_of_box[:, None, None].expand_as(answers), answers, "amax")
     return probabilities

@@ -6,14 +6,12 @@ that the numbers stay in its cache and in memory that the process already holds:
 as much as a third of the matrix products.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kitsam.sam.attention import attend_by_rows, attend_in_kernel, attend_in_parts, attend_in_windows
+from kitsam.sam.threads import in_threads
 from kitsam.sam.upstream import ImageEncoderViT
 from kitsam.system.compiling import compile_once
 
@@ -41,6 +39,25 @@ def encode(vit: ImageEncoderViT, pixels: Tensor, use_compiled: bool = False, use
         for strip, answer in zip(strips, answers):
             add_to_cells(block, strip, answer)
     return vit.neck(x.permute(0, 3, 1, 2))
+
+
+def with_positions_for(vit: ImageEncoderViT, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's weights with its positions interpolated to the cells that `vit` has, as SAMed does.
+
+    Of absolute positions (1, G, G, C) and the tables of relative ones (2G - 1, D); those of windows are alike already.
+    """
+    expected = vit.state_dict()
+    fitting = dict(weights)
+    for name, value in weights.items():
+        if name not in expected or value.shape == expected[name].shape:
+            continue
+        size = expected[name].shape[:-1]
+        if name == "pos_embed":
+            resized = F.interpolate(value.permute(0, 3, 1, 2), size[1:], mode="bilinear", align_corners=False)
+            fitting[name] = resized.permute(0, 2, 3, 1)
+        elif name.endswith(("rel_pos_h", "rel_pos_w")):
+            fitting[name] = F.interpolate(value.T[None], size, mode="linear", align_corners=False)[0].T
+    return fitting
 
 
 def _add_to_cells(block: nn.Module, cells: Tensor, answers: Tensor) -> None:
@@ -101,23 +118,12 @@ def _attend_on_cpu(layer: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor
     weights = layer.qkv.weight.unflatten(0, (3, layer.num_heads, -1))
     biases = layer.qkv.bias.unflatten(0, (3, layer.num_heads, -1))
     answers = torch.empty_like(x)
-    bfloat16 = torch.is_autocast_enabled("cpu")
 
     def attend(cells: Tensor, answer: Tensor, head: int) -> None:
-        # Inference mode and autocast hold for one thread only.
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            q, k, v = F.linear(cells, weights[:, head].flatten(0, 1), biases[:, head].flatten()).chunk(3, dim=1)
-            attend_by_rows(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size, out=answer[:, head])
+        q, k, v = F.linear(cells, weights[:, head].flatten(0, 1), biases[:, head].flatten()).chunk(3, dim=1)
+        attend_by_rows(q, k, v, layer.rel_pos_h, layer.rel_pos_w, size, out=answer[:, head])
 
     items = zip(x, answers.unflatten(2, (layer.num_heads, -1)))
-    tasks = [_threads(layer.num_heads).submit(attend, *item, head) for item in items for head in range(layer.num_heads)]
-    for task in tasks:
-        task.result()
+    parts = [(*item, head) for item in items for head in range(layer.num_heads)]
+    in_threads(attend, parts, layer.num_heads)
     return answers
-
-
-@cache
-def _threads(most: int) -> ThreadPoolExecutor:
-    """At most `most` threads, which share the number of threads that torch may use."""
-    number = min(torch.get_num_threads(), most)
-    return ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(torch.get_num_threads() // number,))

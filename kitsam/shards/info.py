@@ -30,6 +30,8 @@ def _origin(manifest: Manifest) -> Table:
     table.add_row(
         "encoder", f"{encoder['name']}, input {encoder['input_size']}, weights {encoder['weights_sha256'][:12]}..."
     )
+    if manifest.weights:
+        table.add_row("weights", f"{manifest.weights['license']}, {manifest.weights['source']}")
     table.add_row("input", ", ".join(f"{name} {value}" for name, value in manifest.input.items()))
     shape = " x ".join(map(str, manifest.embedding["shape"]))
     table.add_row("embedding", f"{shape} {manifest.embedding['dtype']}")

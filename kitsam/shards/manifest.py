@@ -62,6 +62,11 @@ class Signature:
     encoder: dict[str, Any]
     input: dict[str, Any]
 
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of the encoder's input."""
+        return self.encoder["input_size"]
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -82,6 +87,7 @@ class Manifest:
     cases: dict[str, CaseEntry] = field(default_factory=dict)  # those that were embedded; since format 2
     folds: tuple[tuple[str, ...], ...] = ()  # validation cases of each; none: the set has one split
     initial_decoder: str | None = None  # SHA-256 of SAM's decoder beside the manifest
+    weights: dict[str, str] = field(default_factory=dict)  # source and license of the encoder's, where they are known
 
     @property
     def signature(self) -> Signature:
@@ -92,6 +98,11 @@ class Manifest:
     def grid(self) -> int:
         """Cells a side of an embedding."""
         return self.embedding["shape"][-1]
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of the encoder's input."""
+        return self.signature.input_size
 
     @property
     def fingerprint(self) -> str:

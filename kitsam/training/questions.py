@@ -23,7 +23,6 @@ from kitsam.ct.labels import KIDNEY, Target, target_mask
 from kitsam.decoding.ask import roi_box
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam.boxes import clip, enlarge, jitter
-from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import LOGITS_PER_CELL
 from kitsam.sam.masks import inside_boxes
 from kitsam.shards.reader import Samples
@@ -42,7 +41,7 @@ class Questions:
     stored: Tensor  # (B, 256, G, G) float16 or int8
     scales: Tensor | None  # (B, 256) float32, of int8
     slice_of_box: Tensor  # (P,) int64, rows of `stored`
-    boxes: Tensor  # (P, 4) float32, input pixels
+    boxes: Tensor  # (P, 4) float32, in cells of the embedding
     targets: Tensor  # (P, 4G, 4G) float32 in 0..1
     region: Tensor  # (P, 4G, 4G) float32, how much the answer counts: 0 outside the box, 1 where it matters most
     positive: Tensor  # (P,) float32, 1 where the box holds what is asked for
@@ -126,7 +125,7 @@ def _question(
     grid: int,
     lesion_weight: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes in input pixels (p, 4), targets and regions (p, 4G, 4G) of one slice."""
+    """Boxes in cells (p, 4), targets and regions (p, 4G, 4G) of one slice."""
     side, logits = max(mask.shape), LOGITS_PER_CELL * grid
     corners = torch.from_numpy(boxes)
     region = inside_boxes(corners * (logits / side), logits, logits).float()
@@ -135,7 +134,7 @@ def _question(
     else:
         region *= _near_roi(mask, record.pixel_of(mask), logits)
     targets = _share(target_mask(mask, target), logits)
-    return corners * (grid * PATCH / side), targets.expand(len(corners), -1, -1), region
+    return corners * (grid / side), targets.expand(len(corners), -1, -1), region
 
 
 def _share(mask: np.ndarray, logits: int) -> Tensor:
@@ -169,8 +168,8 @@ def _draw_move(mask: np.ndarray, shift: float, grid: int, rng: np.random.Generat
 
 
 def _moved(boxes: Tensor, targets: Tensor, region: Tensor, move: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (p, 4), targets and regions (p, 4G, 4G) moved by whole cells down and to the right."""
+    """Boxes in cells (p, 4), targets and regions (p, 4G, 4G) moved by whole cells down and to the right."""
     down, right = move
     logits = down * LOGITS_PER_CELL, right * LOGITS_PER_CELL
-    corners = boxes + torch.tensor([right, down, right, down]) * PATCH
+    corners = boxes + torch.tensor([right, down, right, down])
     return corners, targets.roll(logits, (1, 2)), region.roll(logits, (1, 2))

@@ -139,8 +139,9 @@ def _start(config: TrainConfig, shards: ShardSet) -> TrainedDecoder | None:
 
 def _initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
     """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one."""
-    grid, expected = shards.manifest.grid, shards.manifest.initial_decoder
-    new_decoder = partial(random_decoder, grid, derive(config.seed, "decoder", config.target))
+    manifest = shards.manifest
+    grid, side, expected = manifest.grid, manifest.input_size, manifest.initial_decoder
+    new_decoder = partial(random_decoder, grid, side, derive(config.seed, "decoder", config.target))
     if config.init == "random":
         return new_decoder()
     with shards.source.small_file(INITIAL_DECODER) as path:
@@ -150,7 +151,7 @@ def _initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
             raise ShardError(f"{config.shards}: {INITIAL_DECODER} is missing, or its bytes have changed")
         if path is None:
             return new_decoder()
-        return decoder_from(read_tensors(path).tensors, grid, f"{config.shards}/{INITIAL_DECODER}")
+        return decoder_from(read_tensors(path).tensors, grid, side, f"{config.shards}/{INITIAL_DECODER}")
 
 
 def _prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> tuple[nn.Module, Optimizer]:

@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.shards.storage import restore
@@ -57,7 +56,7 @@ def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfi
         -(-slices // config.accumulate), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device
     )
     rows = torch.arange(len(embeddings), device=device).repeat(2)  # two kidneys on each
-    boxes = to_device(torch.tensor([[0.0, 0.0, PATCH, PATCH]]), device).expand(len(rows), -1)
+    boxes = to_device(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), device).expand(len(rows), -1)
     for _ in range(config.accumulate):
         with accelerator.autocast():
             logits = decoder(embeddings, rows, boxes)

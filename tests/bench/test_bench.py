@@ -12,8 +12,7 @@ from kitsam.bench import decoder as bench_decoder
 from kitsam.bench import encoder, measure, processes, shards
 from kitsam.bench.config import BenchDecoderConfig, BenchProcessesConfig, BenchShardsConfig
 from kitsam.bench.shards import make_set
-from kitsam.sam import vit as vit_module
-from kitsam.sam.config import SAM_INPUT
+from kitsam.sam import threads
 from kitsam.sam.decoder import random_decoder
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
@@ -48,8 +47,8 @@ def test_decoders_are_compared_on_the_same_questions(tmp_path):
     figures = tmp_path / "figures.json"
     assert bench_decoder.run(BenchDecoderConfig(batch_size=2, grid=4, repeats=1, device="cpu", json=figures)) == 0
     found = json.loads(figures.read_text())["decoders"]
-    decoder = random_decoder(4, 0)
-    boxes = torch.tensor([[0.0, 0.0, 40.0, 50.0]]).expand(2, -1)
+    decoder = random_decoder(4, 16 * 4, 0)
+    boxes = torch.tensor([[0.0, 0.0, 2.5, 3.0]]).expand(2, -1)
     largest_logit = decoder(torch.randn(2, 256, 4, 4), torch.arange(2), boxes).abs().max().item()
     rounding = rounding_of(largest_logit, additions(decoder.mask_decoder, 4 * 4))
     # Products of bfloat16 numbers are added up in float32 and rounded once a layer.
@@ -68,11 +67,11 @@ class InThisThread:
 
 
 def test_the_flops_of_an_image_are_counted_as_torch_counts_them(monkeypatch):
-    monkeypatch.setattr(vit_module, "_threads", lambda most: InThisThread())
-    vit = Encoder("vit_b", SAM_INPUT).vit.to("meta")
+    monkeypatch.setattr(threads, "_pool", lambda most: InThisThread())
+    vit = Encoder("vit_b", 1024).vit.to("meta")
     in_place = {torch.ops.aten.addmm_: lambda bias, a, b, out_shape=None, **_: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counted, torch.inference_mode():
-        encode(vit, torch.empty(1, 3, SAM_INPUT, SAM_INPUT, device="meta"))
+        encode(vit, torch.empty(1, 3, 1024, 1024, device="meta"))
     # Ours leaves out padding and positions.
     assert 0.85 * counted.get_total_flops() < encoder.count_flops("vit_b") < counted.get_total_flops()
 

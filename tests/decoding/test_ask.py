@@ -36,7 +36,7 @@ def test_boxes_asked_a_few_at_a_time_get_the_same_answer(device):
     embeddings = torch.randn(3, 256, 4, 4, generator=torch.Generator().manual_seed(0)).to(device)
     corners = np.array([[0, 0, 20, 20], [10, 10, 40, 30], [5, 5, 30, 30], [0, 0, 48, 32]], np.float32)
     boxes = SliceBoxes(np.array([0, 0, 2, 2]), corners)
-    decoder = random_decoder(4, 0).eval().to(device)
+    decoder = random_decoder(4, 16 * 4, 0).eval().to(device)
     whole, parts = (ask(decoder, embeddings, boxes, SIZE, at_once) for at_once in (None, 1))
     rows, places = torch.from_numpy(boxes.slices).to(device), torch.from_numpy(corners).to(device)
     assert torch.equal(whole, slice_probabilities(decoder, embeddings, rows, places, SIZE))
@@ -46,4 +46,4 @@ def test_boxes_asked_a_few_at_a_time_get_the_same_answer(device):
 
 def test_without_boxes_nothing_is_probable():
     nothing = SliceBoxes(np.zeros(0, int), np.zeros((0, 4), np.float32))
-    assert not ask(random_decoder(4, 0).eval(), torch.zeros(2, 256, 4, 4), nothing, SIZE).any()
+    assert not ask(random_decoder(4, 16 * 4, 0).eval(), torch.zeros(2, 256, 4, 4), nothing, SIZE).any()

@@ -18,7 +18,7 @@ SHAPE = (4, 40, 40)
 
 @pytest.fixture
 def cascade():
-    decoders = [TargetDecoder(random_decoder(1, seed), PromptConfig()) for seed in range(3)]
+    decoders = [TargetDecoder(random_decoder(1, 16 * 1, seed), PromptConfig()) for seed in range(3)]
     config = CascadeConfig(smallest_roi=0.1, smallest_lesion=0.05, batch_size=3)
     return Cascade(*decoders, config, torch.device("cpu"))
 

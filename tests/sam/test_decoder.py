@@ -2,34 +2,35 @@ import pytest
 import torch
 from rounding import additions, assert_close_to_rounding, roundings
 
-from kitsam.sam.config import PATCH
 from kitsam.sam.decoder import decoder_from, random_decoder
 from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.system.errors import KitsamError
 
-GRID = 4
+GRID, STRIDE = 4, 16
 
 
 @pytest.fixture
 def questions(device):
     torch.manual_seed(0)
     embeddings = torch.randn(3, EMBEDDING_CHANNELS, GRID, GRID)
-    corners = torch.rand(5, 2, 2) * GRID * PATCH
+    corners = torch.rand(5, 2, 2) * GRID
     boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
     return embeddings.to(device), torch.tensor([0, 0, 1, 2, 2], device=device), boxes.to(device)
 
 
 @pytest.fixture
 def decoder(device):
-    return random_decoder(GRID, 0).eval().to(device)
+    return random_decoder(GRID, STRIDE * GRID, 0).eval().to(device)
 
 
-def test_a_mixture_of_slices_and_boxes_gives_upstreams_masks_one_by_one(questions, decoder, device):
+@pytest.mark.parametrize("stride", [STRIDE, 4])
+def test_a_mixture_of_slices_and_boxes_gives_upstreams_masks_one_by_one(questions, stride, device):
     embeddings, slice_of_box, boxes = questions
+    decoder = random_decoder(GRID, stride * GRID, 0).eval().to(device)
     with torch.no_grad():
         ours = decoder(embeddings, slice_of_box, boxes)
         for row, box, logits in zip(slice_of_box, boxes, ours):
-            sparse, dense = decoder.prompt_encoder(points=None, boxes=box[None], masks=None)
+            sparse, dense = decoder.prompt_encoder(points=None, boxes=stride * box[None], masks=None)
             theirs, _ = decoder.mask_decoder(
                 image_embeddings=embeddings[row][None],
                 image_pe=decoder.prompt_encoder.get_dense_pe(),
@@ -43,7 +44,7 @@ def test_a_mixture_of_slices_and_boxes_gives_upstreams_masks_one_by_one(question
 
 def upstreams_logits(decoder, embeddings, slice_of_box, boxes):
     """By upstream's own modules, an embedding repeated for each box."""
-    sparse, dense = decoder.prompt_encoder(points=None, boxes=boxes, masks=None)
+    sparse, dense = decoder.prompt_encoder(points=None, boxes=STRIDE * boxes, masks=None)
     part = decoder.mask_decoder
     tokens = torch.cat([part.iou_token.weight, part.mask_tokens.weight]).expand(len(boxes), -1, -1)
     source = embeddings[slice_of_box] + dense
@@ -77,7 +78,7 @@ def test_gradients_are_upstreams(questions, decoder):
 
 
 def test_positions_follow_the_weights(questions, device):
-    first, second = (random_decoder(GRID, seed).eval().to(device) for seed in (1, 2))
+    first, second = (random_decoder(GRID, STRIDE * GRID, seed).eval().to(device) for seed in (1, 2))
     with torch.no_grad():
         first(*questions)
         first.load_state_dict(second.state_dict())
@@ -105,21 +106,24 @@ def test_float16_embeddings_as_stored_are_taken(questions, decoder):
 def test_new_weights_depend_on_the_seed_alone():
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = random_decoder(GRID, 7).state_dict()
+    first = random_decoder(GRID, STRIDE * GRID, 7).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    again, other = random_decoder(GRID, 7).state_dict(), random_decoder(GRID, 8).state_dict()
+    again, other = (
+        random_decoder(GRID, STRIDE * GRID, 7).state_dict(),
+        random_decoder(GRID, STRIDE * GRID, 8).state_dict(),
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["mask_decoder.mask_tokens.weight"], other["mask_decoder.mask_tokens.weight"])
 
 
 def test_the_positional_matrix_travels_with_the_weights(questions, device):
-    trained = random_decoder(GRID, 3).eval().to(device)
-    loaded = decoder_from(trained.state_dict(), GRID, "a run").eval().to(device)
+    trained = random_decoder(GRID, STRIDE * GRID, 3).eval().to(device)
+    loaded = decoder_from(trained.state_dict(), GRID, STRIDE * GRID, "a run").eval().to(device)
     with torch.no_grad():
         assert torch.equal(trained(*questions), loaded(*questions))
 
 
 def test_other_weights_are_refused_by_name():
     with pytest.raises(KitsamError, match="some/file: not the weights of a SAM mask decoder"):
-        decoder_from({"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, GRID, "some/file")
+        decoder_from({"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, GRID, STRIDE * GRID, "some/file")

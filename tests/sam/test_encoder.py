@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from rounding import additions, assert_close_to_rounding, roundings
 
 from kitsam.ct.case import find_cases, read_case
@@ -14,6 +15,7 @@ from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import build_encoder
 from kitsam.sam.upstream import sam_model_registry
+from kitsam.sam.vit import encode
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
 
@@ -59,8 +61,8 @@ def test_a_checkpoint_of_upstream_gives_upstreams_embedding_and_masks(upstream, 
         assert ours.shape == (1, 256, 64, 64)
         vit = upstream.image_encoder
         assert_close_to_rounding(ours, theirs, *roundings(vit, device, cells * len(vit.blocks)))
-        decoder = decoder_from(read_checkpoint(checkpoint), record.grid, str(checkpoint)).eval().to(device)
-        logits = decoder(theirs, torch.tensor([0], device=device), box)
+        decoder = decoder_from(read_checkpoint(checkpoint), record.grid, 1024, str(checkpoint)).eval().to(device)
+        logits = decoder(theirs, torch.tensor([0], device=device), box / 16)
         sparse, dense = upstream.prompt_encoder(points=None, boxes=box, masks=None)
         expected, _ = upstream.mask_decoder(
             image_embeddings=theirs,
@@ -106,7 +108,28 @@ def test_a_slice_that_is_not_square_is_padded_below_and_to_the_right():
         assert_close_to_rounding(encoder(pixels), encoder(padded), additions(encoder.vit, 4 * 4))
 
 
-@pytest.mark.parametrize(("name", "size"), [("vit_b", 512), ("tiny", 100), ("tiny", 0)])
+@pytest.mark.parametrize(("name", "size"), [("vit_b", 500), ("lite_medsam", 130), ("tiny", 100), ("tiny", 0)])
 def test_an_input_size_the_encoder_cannot_take_is_refused(name, size):
     with pytest.raises(OptionError, match="--encoder.input_size"):
         build_encoder(EncoderConfig(name, input_size=size))
+
+
+def test_other_input_sizes_interpolate_the_positions_of_the_checkpoint(upstream, checkpoint, device):
+    encoder, record = build_encoder(EncoderConfig("vit_b", checkpoint, input_size=224))
+    assert (record.input_size, record.grid) == (224, 14)
+    vit = upstream.image_encoder.to(device)
+    pixels = torch.randn(1, 3, 224, 224, device=device)
+    with torch.inference_mode():
+        # Upstream interpolates tables of relative positions by itself where they do not fit.
+        cells = vit.patch_embed(pixels)
+        positions = vit.pos_embed.permute(0, 3, 1, 2)
+        cells = cells + F.interpolate(positions, (14, 14), mode="bilinear").permute(0, 2, 3, 1)
+        for block in vit.blocks:
+            cells = block(cells)
+        theirs = vit.neck(cells.permute(0, 3, 1, 2))
+        ours = encode(encoder.to(device).vit, pixels)
+    assert_close_to_rounding(ours, theirs, *roundings(vit, device, 14**2 * len(vit.blocks)))
+
+
+def test_an_encoder_says_the_input_size_of_its_training():
+    assert EncoderConfig("medsam").input_size == 1024 and EncoderConfig("lite_medsam").input_size == 256

@@ -21,7 +21,7 @@ def test_a_pixel_belongs_to_a_box_by_its_center():
 
 def test_a_decoder_answers_inside_its_boxes_and_the_larger_answer_stands():
     torch.manual_seed(0)
-    decoder = random_decoder(2, 0).eval()
+    decoder = random_decoder(2, 16 * 2, 0).eval()
     embeddings = torch.randn(2, 256, 2, 2)
     boxes = torch.tensor([[0.0, 0, 10, 10], [5.0, 5, 20, 20], [0.0, 0, 4, 4]])
     rows = torch.tensor([0, 0, 1])

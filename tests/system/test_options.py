@@ -66,7 +66,7 @@ def test_a_run_may_change_what_its_field_says():
         (lambda: InputConfig(window=(240.0, -160.0)), "--input.window: must rise"),
         (lambda: InputConfig(windows=((0.0, 1.0), (5.0, 5.0), (0.0, 1.0))), "--input.windows: must rise"),
         (lambda: PromptConfig(roi_box=(0.5, 0.0, 0.5, 1.0)), "--prompt.roi_box"),
-        (lambda: EncoderConfig("vit_b", input_size=512), "--encoder.input_size: vit_b takes 1024 only"),
+        (lambda: EncoderConfig("lite_medsam", input_size=130), "--encoder.input_size: must be a multiple of 4"),
         (lambda: EncoderConfig("tiny", input_size=100), "--encoder.input_size: must be a multiple of 16"),
         (lambda: OptimizerConfig(betas=(0.9, 1.0)), "--optimizer.betas: must be below 1"),
         (lambda: LossConfig(dice=0.0, cross_entropy=0.0), "--loss.dice"),

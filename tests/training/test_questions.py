@@ -8,7 +8,7 @@ from kitsam.shards.reader import Samples
 from kitsam.shards.sample import SampleRecord
 from kitsam.training.questions import FAR_WEIGHT, draw_questions
 
-GRID = 4  # logits 16 a side, input 64
+GRID = 4  # cells of 16 pixels of a mask, logits 16 a side
 
 
 def samples(*masks: np.ndarray) -> Samples:
@@ -31,14 +31,14 @@ def two_kidneys() -> np.ndarray:
 def test_the_roi_decoder_is_asked_once_a_slice_with_its_fixed_box(two_kidneys):
     config = PromptConfig(roi_box=(0, 0.25, 1, 1))
     questions = draw_questions(samples(two_kidneys, np.zeros((64, 64), np.uint8)), "roi", config, 0, 0)
-    assert questions.boxes.tolist() == [[0, 16, 64, 64]] * 2 and questions.slice_of_box.tolist() == [0, 1]
+    assert questions.boxes.tolist() == [[0, 1, 4, 4]] * 2 and questions.slice_of_box.tolist() == [0, 1]
     assert questions.targets[0].sum() == pytest.approx(2 * 20 * 20 / 16) and not questions.targets[1].any()
     assert not questions.region[:, :4].any() and questions.region[:, 4:].all()
 
 
 def test_a_lesion_decoder_is_asked_about_each_kidney_with_or_without_a_lesion(two_kidneys):
     questions = draw_questions(samples(two_kidneys), "tumor", PromptConfig(margin=0.0, jitter=0.0), 0, 0)
-    assert questions.boxes.tolist() == [[4, 20, 24, 40], [40, 20, 60, 40]]
+    assert questions.boxes.tolist() == [[0.25, 1.25, 1.5, 2.5], [2.5, 1.25, 3.75, 2.5]]
     inside = (questions.targets * questions.region).sum((1, 2))
     assert inside.tolist() == [pytest.approx(8 * 8 / 16), 0]
     cyst = draw_questions(samples(two_kidneys), "cyst", PromptConfig(), 0, 0)
@@ -55,7 +55,7 @@ def test_a_target_is_the_share_of_the_pixel_that_the_class_covers():
 def test_a_wide_slice_is_padded_below():
     mask = np.ones((32, 64), np.uint8)
     questions = draw_questions(samples(mask), "roi", PromptConfig(), 0, 0)
-    assert questions.boxes.tolist() == [[0, 0, 64, 32]]
+    assert questions.boxes.tolist() == [[0, 0, 4, 2]]
     assert questions.targets[0, :8].all() and not questions.targets[0, 8:].any() and not questions.region[0, 8:].any()
 
 
@@ -103,7 +103,7 @@ def test_a_moved_slice_keeps_boxes_targets_and_embedding_together(two_kidneys, t
         moved = draw_questions(
             Samples(marked.records, before.clone(), None, marked.masks), target, config, 0, step, shift=0.5
         )
-        right, down = ((moved.boxes - still.boxes)[0, :2] / 16).round().int().tolist()
+        right, down = (moved.boxes - still.boxes)[0, :2].round().int().tolist()
         moves.add((right, down))
         assert torch.equal(moved.stored, before.roll((down, right), (2, 3)))
         assert torch.equal(moved.targets, still.targets.roll((4 * down, 4 * right), (1, 2)))

@@ -19,7 +19,7 @@ def questions() -> Questions:
         stored=torch.randn((SLICES, 256, GRID, GRID), generator=generator).half(),
         scales=None,
         slice_of_box=torch.arange(SLICES),
-        boxes=torch.tensor([[0.0, 0.0, 40.0, 50.0]]).expand(SLICES, -1).contiguous(),
+        boxes=torch.tensor([[0.0, 0.0, 2.5, 3.0]]).expand(SLICES, -1).contiguous(),
         targets=targets,
         region=torch.ones_like(targets),
         positive=torch.ones(SLICES),
@@ -30,7 +30,7 @@ def steps(cpu: bool, tmp_path, number: int, forbid_waiting: bool = False) -> lis
     config = train_config("roi", tmp_path, tmp_path, steps=100, batch_size=SLICES)
     AcceleratorState._reset_state(reset_partial_state=True)  # or it would keep to the device it met first
     accelerator = Accelerator(cpu=cpu)
-    decoder = random_decoder(GRID, 0)
+    decoder = random_decoder(GRID, 16 * GRID, 0)
     optimizer = torch.optim.AdamW([weight for weight in decoder.parameters() if weight.requires_grad], fused=True)
     model, optimizer = accelerator.prepare(decoder, optimizer)
     batch = questions() if cpu else questions().pinned()
@@ -49,7 +49,7 @@ def test_the_loss_falls(tmp_path, device):
 
 def test_a_trial_changes_nothing(tmp_path):
     config = train_config("roi", tmp_path, tmp_path, batch_size=SLICES, accumulate=2)
-    decoder = random_decoder(GRID, 0)
+    decoder = random_decoder(GRID, 16 * GRID, 0)
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
     trial_step(Accelerator(cpu=True), decoder, config)
     assert all(torch.equal(value, before[name]) for name, value in decoder.state_dict().items())
@@ -64,4 +64,6 @@ def test_a_step_on_a_gpu_waits_for_nothing_and_learns_the_same(tmp_path):
         torch.cuda.set_sync_debug_mode("default")
     here = steps(True, tmp_path, 3)
     for ours, theirs in zip(here, there):
-        assert_close_to_rounding(theirs, ours, *roundings(random_decoder(GRID, 0).mask_decoder, torch.device("cuda")))
+        assert_close_to_rounding(
+            theirs, ours, *roundings(random_decoder(GRID, 16 * GRID, 0).mask_decoder, torch.device("cuda"))
+        )

@@ -15,7 +15,7 @@ SHAPE, SPACING, BATCH = (5, 40, 48), (5.0, 1.0, 1.0), 2
 @pytest.mark.parametrize("source", [torch.device("cpu"), META])
 @pytest.mark.parametrize("boxes", [None, SliceBoxes(np.array([1, 2, 2]), np.array([[4, 4, 18, 20]] * 3, np.float32))])
 def test_a_scan_waits_once_a_batch_and_decoder(source, boxes):
-    decoders = [TargetDecoder(random_decoder(3, seed), PromptConfig()) for seed in range(3)]
+    decoders = [TargetDecoder(random_decoder(3, 16 * 3, seed), PromptConfig()) for seed in range(3)]
     cascade = Cascade(*decoders, CascadeConfig(batch_size=BATCH), META)
 
     def embeddings(first: int, count: int) -> torch.Tensor:

@@ -37,7 +37,7 @@ def accelerator(monkeypatch):
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 def test_a_step_waits_for_nothing(accelerator, tmp_path, stored, accumulate):
     config = train_config("roi", tmp_path, tmp_path, batch_size=SLICES, accumulate=accumulate)
-    decoder = random_decoder(GRID, 0).to(META)
+    decoder = random_decoder(GRID, 16 * GRID, 0).to(META)
     weights = [weight for weight in decoder.parameters() if weight.requires_grad]
     # A GPU's is fused, which torch does not have on meta.
     optimizer = torch.optim.AdamW(weights, foreach=True)
@@ -49,6 +49,6 @@ def test_a_step_waits_for_nothing(accelerator, tmp_path, stored, accumulate):
 
 def test_a_trial_of_a_step_waits_for_nothing(accelerator, tmp_path):
     config = train_config("roi", tmp_path, tmp_path, batch_size=SLICES, accumulate=2)
-    decoder = random_decoder(GRID, 0).to(META)
+    decoder = random_decoder(GRID, 16 * GRID, 0).to(META)
     with meta_device():
         trial_step(accelerator, decoder, config)

@@ -44,11 +44,14 @@ class EncoderConfig(Options, section="encoder"):
     """of the random weights of `tiny`"""
 
     def check(self) -> None:
-        if self.input_size is None:
-            self.input_size = INPUTS[self.name].size
         stride = INPUTS[self.name].stride
-        if self.input_size % stride:
-            raise OptionError(f"{self.option('input_size')}: must be a multiple of {stride}, not {self.input_size}")
+        if self.side % stride:
+            raise OptionError(f"{self.option('input_size')}: must be a multiple of {stride}, not {self.side}")
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of the input: `input_size`, or what the encoder was trained with."""
+        return INPUTS[self.name].size if self.input_size is None else self.input_size
 
 
 @dataclass

@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes", True),
     "bench encoder": Command(
-        "bench.config:BenchEncoderConfig", "bench.encoder:run", "images a second, against segment-anything"
+        "bench.config:BenchEncoderConfig", "bench.encoder:run", "images a second, against its own package"
     ),
     "bench decoder": Command(
         "bench.config:BenchDecoderConfig", "bench.decoder:run", "training steps, against segment-anything's parts"

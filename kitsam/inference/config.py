@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from kitsam.decoding.config import check_run
-from kitsam.system.options import Device, Options, Precision, amount, count, place, positional, share
+from kitsam.sam.config import CheckpointName
+from kitsam.system.options import Device, Options, Precision, amount, check_place, count, place, positional, share
 
 
 @dataclass
@@ -51,13 +53,15 @@ class PredictConfig(Options):
 
     ct: list[Path] = positional()
     """CT volumes (.nii.gz, .nii), or KiTS case folders"""
-    model: Path = place("file")
-    """bundle that `kitsam bundle` wrote"""
+    model: Path
+    """bundle that `kitsam bundle` wrote; or the name of an encoder whose checkpoint `kitsam weights` cached, such as
+    lite_medsam, for its own decoder to find what the boxes surround"""
     out: Path = place("new folder")
     """folder for NAME.nii.gz label maps, NAME.png overlays, and NAME.json with volumes and what they were made from"""
     boxes: Path | None = place("file", None)
     """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the
-    file, ends included"""
+    file, ends included; for a checkpoint also {"box": [...], "label": 2, "propagate": true}: the class of what is
+    found (1 if not given), and whether it is followed into the slices beyond"""
     overwrite: bool = False
     """label every scan anew, also those that have a label map in `out`, whatever wrote it"""
     batch_size: int = count(4)
@@ -72,3 +76,10 @@ class PredictConfig(Options):
 
         find_scans(self.ct)
         super().check_places()
+        if not names_checkpoint(self.model):
+            check_place(self.option("model"), self.model, "file")
+
+
+def names_checkpoint(model: Path) -> bool:
+    """Whether a model is not a file but the name of an encoder with a checkpoint."""
+    return str(model) in get_args(CheckpointName) and not model.exists()

@@ -14,25 +14,31 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from kitsam import __version__
+from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.views import View
-from kitsam.ct.volume import Geometry, Volume, read_image, save_label
-from kitsam.decoding.ask import SliceBoxes
+from kitsam.ct.volume import Volume, read_image, save_label
 from kitsam.inference.bundle import read_bundle
-from kitsam.inference.cascade import Cascade, cascade_of, label_volume
-from kitsam.inference.config import PredictConfig
-from kitsam.inference.predictions import PredictionRecord, Task
-from kitsam.inference.scans import Box
+from kitsam.inference.cascade import cascade_of, label_volume
+from kitsam.inference.config import PredictConfig, names_checkpoint
+from kitsam.inference.drawn import canonical_boxes, canonical_prompt
+from kitsam.inference.predictions import PredictionRecord, Task, model_file
+from kitsam.inference.prompted import LazyEmbeddings, count_slices, label_in_boxes
 from kitsam.pictures.overlay import case_overlay
+from kitsam.sam.encoder import Encoder
 from kitsam.sam.encoding import SliceEncoder
+from kitsam.sam.pretrained import read_pretrained
 from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, together
-from kitsam.system.devices import to_host
+from kitsam.system.devices import to_device, to_host
 from kitsam.system.errors import CaseError
 from kitsam.system.files import sha256_of
 from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16
 from kitsam.system.seals import write_sealed
+
+# A scan and what is asked of it -> (S, H, W) uint8 labels in the canonical frame.
+FindLabels = Callable[[Volume, Task], np.ndarray]
 
 
 def label_in_processes(config: PredictConfig, find_tasks: Callable[[], list[Task]]) -> int:
@@ -46,17 +52,8 @@ def label_in_processes(config: PredictConfig, find_tasks: Callable[[], list[Task
 def label_scans(config: PredictConfig, tasks: list[Task]) -> int:
     """Label this process's share of the scans. Returns the exit code of all processes."""
     processes = start_processes(config.device)
-    bundle = together(lambda: read_bundle(config.model))
-    encode = SliceEncoder(
-        bundle.encoder,
-        bundle.input,
-        use_bfloat16(config.precision, processes.device),
-        processes.device,
-        config.batch_size,
-    )
-    encode.choose_attention("auto")
-    cascade = cascade_of(bundle.decoders, bundle.cascade, processes.device)
-    label = partial(_label_scan, encode=encode, cascade=cascade, config=config, model=sha256_of(config.model))
+    find_labels = _checkpoint_labels if names_checkpoint(config.model) else _bundle_labels
+    label = partial(_label_scan, find_labels(config, processes.device), config, sha256_of(model_file(config.model)))
     sizes = decide(lambda: [task.scan.path.stat().st_size for task in tasks])
     share = deal(sizes, processes.num_processes)[processes.process_index]
     pieces = Pieces()
@@ -66,6 +63,55 @@ def label_scans(config: PredictConfig, tasks: list[Task]) -> int:
     if names and processes.is_main_process:
         warn(f"{len(names)} of {len(tasks)} scans could not be labelled: {', '.join(names)}")
     return 1 if names else 0
+
+
+def _bundle_labels(config: PredictConfig, device: torch.device) -> FindLabels:
+    """By the cascade of a bundle."""
+    bundle = together(lambda: read_bundle(config.model))
+    encode = _slice_encoder(bundle.encoder, bundle.input, config, device)
+    cascade = cascade_of(bundle.decoders, bundle.cascade, device)
+
+    def find_labels(volume: Volume, task: Task) -> np.ndarray:
+        boxes = None if task.boxes is None else canonical_boxes(task.boxes, volume.geometry, str(config.boxes))
+        embeddings = _encode(volume, encode, config.batch_size, task.scan.name)
+        source = partial(_rows, embeddings)
+        return label_volume(cascade, source, volume.voxels.shape, volume.spacing, boxes)
+
+    return find_labels
+
+
+def _rows(embeddings: Tensor, first: int, count: int) -> Tensor:
+    return embeddings[first : first + count]
+
+
+def _checkpoint_labels(config: PredictConfig, device: torch.device) -> FindLabels:
+    """By a checkpoint's own decoder, of what the boxes surround."""
+    encoder, decoder = together(lambda: read_pretrained(str(config.model)))
+    encode = _slice_encoder(encoder, InputConfig(), config, device)
+    decoder.to(device).eval()
+
+    def find_labels(volume: Volume, task: Task) -> np.ndarray:
+        prompts = [canonical_prompt(box, volume.geometry, str(config.boxes)) for box in task.boxes]
+        image = to_device(torch.from_numpy(volume.voxels), device)
+        with progress(f"Encoding {task.scan.name}", count_slices(prompts), "slices") as tick:
+
+            def encode_slices(slices: list[int]) -> Tensor:
+                parts = [
+                    slices[first : first + config.batch_size] for first in range(0, len(slices), config.batch_size)
+                ]
+                tick(len(slices))
+                return torch.cat([encode(image, part, [View()] * len(part)) for part in parts])
+
+            embeddings = LazyEmbeddings(encode_slices)
+            return label_in_boxes(decoder, embeddings, prompts, volume.voxels.shape, config.batch_size)
+
+    return find_labels
+
+
+def _slice_encoder(encoder: Encoder, input: InputConfig, config: PredictConfig, device: torch.device) -> SliceEncoder:
+    encode = SliceEncoder(encoder, input, use_bfloat16(config.precision, device), device, config.batch_size)
+    encode.choose_attention("auto")
+    return encode
 
 
 def _try_to_label(task: Task, number: int, label: "partial[str]", pieces: Pieces) -> bool:
@@ -79,20 +125,17 @@ def _try_to_label(task: Task, number: int, label: "partial[str]", pieces: Pieces
     return True
 
 
-def _label_scan(task: Task, encode: SliceEncoder, cascade: Cascade, config: PredictConfig, model: str) -> str:
+def _label_scan(find_labels: FindLabels, config: PredictConfig, model: str, task: Task) -> str:
     """Write the label map, its picture and its record. Returns the volumes, as a line."""
     volume = read_image(task.scan.path)
     for doubt in volume.doubts:
         warn(doubt)
-    shape = volume.voxels.shape
-    boxes = None if task.boxes is None else canonical_boxes(task.boxes, volume.geometry, str(config.boxes))
-    embeddings = _encode(volume, encode, config.batch_size, task.scan.name)
-    label = label_volume(cascade, lambda first, count: embeddings[first : first + count], shape, volume.spacing, boxes)
+    label = find_labels(volume, task)
     record = PredictionRecord(
         __version__,
         str(task.scan.path.absolute()),
         sha256_of(task.scan.path),
-        str(config.model.absolute()),
+        str(config.model if names_checkpoint(config.model) else config.model.absolute()),
         model,
         task.boxes,
         list(volume.doubts),
@@ -117,27 +160,3 @@ def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) ->
             parts.append(to_host(encode(image, slices, [View()] * len(slices))))
             tick(len(slices))
     return torch.from_numpy(np.concatenate(parts))
-
-
-def canonical_boxes(boxes: list[Box], geometry: Geometry, source: str) -> SliceBoxes:
-    """Boxes in the file's voxel indices -> boxes on the canonical slices.
-
-    Raises `CaseError` naming `source` for a box that leaves the scan.
-    """
-    shape = geometry.shape
-    slices, on_slices = [], []
-    for box in boxes:
-        ends = np.sort(np.reshape(box, (2, 3)), axis=0)
-        low, high = np.empty(3, int), np.empty(3, int)
-        for axis, (file_axis, direction) in enumerate(geometry.to_file.astype(int)):
-            first, last = ends[:, file_axis]
-            if first < 0 or last >= shape[axis]:
-                raise CaseError(
-                    f"{source}: box {box} leaves the scan: index {last} on axis {file_axis} of {shape[axis]} voxels"
-                )
-            from_end = shape[axis] - 1 - last, shape[axis] - 1 - first
-            low[axis], high[axis] = (first, last) if direction > 0 else from_end
-        for z in range(low[0], high[0] + 1):
-            slices.append(z)
-            on_slices.append([low[2], low[1], high[2] + 1, high[1] + 1])
-    return SliceBoxes(np.array(slices, int), np.array(on_slices, np.float32).reshape(-1, 4))

@@ -6,9 +6,10 @@ than reading it. The work itself is in `labelling.py`.
 
 import os
 
-from kitsam.inference.config import PredictConfig
-from kitsam.inference.predictions import Task, outputs_of, tasks_of
-from kitsam.inference.scans import find_scans, read_boxes
+from kitsam.inference.config import PredictConfig, names_checkpoint
+from kitsam.inference.predictions import Task, model_file, outputs_of, tasks_of
+from kitsam.inference.scans import BoxPrompt, DrawnBox, Scan, find_scans, read_boxes
+from kitsam.system.errors import OptionError
 from kitsam.system.options import check_place
 from kitsam.system.outputs import refuse_overwriting
 
@@ -31,7 +32,22 @@ def find_tasks(config: PredictConfig) -> list[Task]:
     """What is to be done. Raises `OptionError` for all that can be refused beforehand."""
     scans = find_scans(config.ct)
     boxes = read_boxes(config.boxes, scans) if config.boxes else {}
-    check_place("--model", config.model, "file")
+    _check_boxes(config, scans, boxes)
     outputs = [path for scan in scans for path in outputs_of(config.out, scan)]
-    refuse_overwriting(outputs, [*(scan.path for scan in scans), config.model, config.boxes])
+    refuse_overwriting(outputs, [*(scan.path for scan in scans), model_file(config.model), config.boxes])
     return tasks_of(config, scans, boxes)
+
+
+def _check_boxes(config: PredictConfig, scans: list[Scan], boxes: dict[str, list[DrawnBox]]) -> None:
+    """Raises `OptionError` where the boxes are not what the model needs, or it is not there."""
+    if not names_checkpoint(config.model):
+        check_place("--model", config.model, "file")
+        if any(isinstance(box, BoxPrompt) for drawn in boxes.values() for box in drawn):
+            raise OptionError(
+                f"--boxes: {config.boxes}: label and propagate are for a checkpoint's own decoder (--model lite_medsam)"
+            )
+        return
+    if bare := [scan.name for scan in scans if not boxes.get(scan.name)]:
+        raise OptionError(
+            f"--boxes: {config.model} finds what a box surrounds, and there is none for {', '.join(bare)}"
+        )

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kitsam.inference.config import PredictConfig
-from kitsam.inference.scans import Box, Scan
+from kitsam.inference.config import PredictConfig, names_checkpoint
+from kitsam.inference.scans import DrawnBox, Scan
+from kitsam.sam.checkpoints import checkpoint_path
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
@@ -35,7 +36,7 @@ class PredictionRecord:
     scan_sha256: str
     model: str
     model_sha256: str
-    boxes: list[Box] | None
+    boxes: list[DrawnBox] | None
     doubts: list[str] = field(default_factory=list)  # about the scan
     volumes_ml: dict[str, float] | None = None  # by class; None while the other files are written
 
@@ -45,7 +46,7 @@ class Task:
     """A scan to label."""
 
     scan: Scan
-    boxes: list[Box] | None
+    boxes: list[DrawnBox] | None
     outputs: Outputs
 
 
@@ -53,7 +54,12 @@ def outputs_of(out: Path, scan: Scan) -> Outputs:
     return Outputs(*(out / f"{scan.name}{ending}" for ending in (".nii.gz", ".png", ".json")))
 
 
-def tasks_of(config: PredictConfig, scans: list[Scan], boxes: dict[str, list[Box]]) -> list[Task]:
+def model_file(model: Path) -> Path:
+    """The bundle, or the cached checkpoint of that name. Raises as `checkpoint_path` does."""
+    return checkpoint_path(str(model)) if names_checkpoint(model) else model
+
+
+def tasks_of(config: PredictConfig, scans: list[Scan], boxes: dict[str, list[DrawnBox]]) -> list[Task]:
     """The scans without a finished prediction. Reads those that have files in `config.out`, and then the model.
 
     Raises `OptionError` naming a file there that was not written for this scan, by this model, with these boxes.
@@ -62,7 +68,7 @@ def tasks_of(config: PredictConfig, scans: list[Scan], boxes: dict[str, list[Box
     if config.overwrite:
         return tasks
     begun = [task for task in tasks if any(map(os.path.lexists, task.outputs))]
-    model = sha256_of(config.model) if begun else ""
+    model = sha256_of(model_file(config.model)) if begun else ""
     finished = [task for task in begun if _is_finished(task, model)]
     for task in finished:
         say(f"{task.scan.name}: labelled already: {task.outputs.label_map}")

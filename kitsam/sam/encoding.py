@@ -11,6 +11,7 @@ from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View, resize_pixels
 from kitsam.ct.window import to_channels
 from kitsam.sam.encoder import Encoder
+from kitsam.sam.tiny_vit import TinyViT
 from kitsam.system.compiling import kernel_compiles
 from kitsam.system.options import Compile
 
@@ -41,6 +42,8 @@ class SliceEncoder:
 
     def choose_attention(self, choice: Compile) -> None:
         """Let flex_attention attend where it can be compiled; the same in all processes, which must all call this."""
+        if isinstance(self.encoder.vit, TinyViT):
+            return  # attends in windows only
         self.encoder.uses_kernel = True
         self.encoder.uses_kernel = kernel_compiles(choice, self.device, self.blank_batch)
 

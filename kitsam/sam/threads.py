@@ -20,12 +20,12 @@ def in_threads(work: Callable[..., None], parts: Sequence[tuple], most: int | No
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             work(*part)
 
-    for task in [_pool(most or len(parts)).submit(compute, *part) for part in parts]:
+    pool = _pool(min(torch.get_num_threads(), most or len(parts)))
+    for task in [pool.submit(compute, *part) for part in parts]:
         task.result()
 
 
 @cache
-def _pool(most: int) -> ThreadPoolExecutor:
-    """At most `most` threads, which share the number of threads that torch may use."""
-    number = min(torch.get_num_threads(), most)
+def _pool(number: int) -> ThreadPoolExecutor:
+    """Threads that share the number of threads that torch may use. One pool a number: each thread keeps memory."""
     return ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(torch.get_num_threads() // number,))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kitsam.sam.threads import in_threads
+from kitsam.system.compiling import compile_once
 
 CHANNELS = (64, 128, 160, 320)  # of a cell, by stage
 DEPTHS = (2, 2, 6, 2)  # blocks of a stage
@@ -23,7 +24,7 @@ WINDOWS = (0, 7, 14, 7)  # cells a side; the first stage has convolutions in pla
 HALVES = (True, True, False)  # whether a stage's end halves the cells a side
 HEAD_CHANNELS = 32
 EXPANSION = 4  # hidden channels of a block for one of its own
-ROWS = 16  # of cells that a CPU's core takes at once, but for attention, which takes a row of windows
+ROWS = 8  # of cells that a CPU's core takes at once, but for attention, which takes a row of windows
 BATCH_NORM_EPS = 1e-5
 UNUSED = ("norm_head.", "head.")  # of MobileSAM's checkpoint: TinyViT's classifier
 
@@ -55,9 +56,10 @@ class TinyViT(nn.Module):
             nn.LayerNorm(embedding_channels, eps=1e-6),
         )
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        images = [pixels] if pixels.is_cuda else pixels.split(1)
-        return torch.cat([self._encode(image) for image in images])
+    def forward(self, pixels: Tensor, use_compiled: bool = False) -> Tensor:
+        if pixels.is_cuda:
+            return (compile_once(TinyViT._encode, False) if use_compiled else TinyViT._encode)(self, pixels)
+        return torch.cat([self._encode(image) for image in pixels.split(1)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
         cells = self.patch_embed.seq(pixels.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)

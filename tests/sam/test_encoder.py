@@ -10,12 +10,14 @@ from kitsam.ct.case import find_cases, read_case
 from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View, resize_pixels
 from kitsam.ct.window import to_channels
+from kitsam.embedding.config import EmbedConfig
 from kitsam.sam.checkpoints import read_checkpoint
 from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import build_encoder
 from kitsam.sam.upstream import sam_model_registry
 from kitsam.sam.vit import encode
+from kitsam.system.command_line import read_command_line
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
 
@@ -131,5 +133,10 @@ def test_other_input_sizes_interpolate_the_positions_of_the_checkpoint(upstream,
     assert_close_to_rounding(ours, theirs, *roundings(vit, device, 14**2 * len(vit.blocks)))
 
 
+def test_a_name_on_the_command_line_brings_its_own_input_size():
+    words = ["--data=d", "--out=s", "--encoder.name=lite_medsam"]
+    assert read_command_line("embed", EmbedConfig, words).encoder.side == 256
+
+
 def test_an_encoder_says_the_input_size_of_its_training():
-    assert EncoderConfig("medsam").input_size == 1024 and EncoderConfig("lite_medsam").input_size == 256
+    assert EncoderConfig("medsam").side == 1024 and EncoderConfig("lite_medsam").side == 256

@@ -33,7 +33,7 @@ def test_it_is_tiny_vit(name, kernel, stride, size, device):
     pixels = torch.randn(2, 3, size, size).to(device)
     with torch.inference_mode():
         ours, theirs = encoder.vit(pixels), network(pixels)
-    assert ours.shape[-1] == EncoderConfig(name, input_size=size).input_size // (4 * stride**2)
+    assert ours.shape[-1] == EncoderConfig(name, input_size=size).side // (4 * stride**2)
     assert_close_to_rounding(ours, theirs, *roundings(network, device, 14**2 * 10))
 
 
@@ -51,7 +51,7 @@ def test_bfloat16_rounds_what_is_added_to_the_cells_not_the_cells():
 def test_a_slice_is_scaled_by_its_own_range_and_then_filled_up_with_zeros(monkeypatch):
     encoder = Encoder("lite_medsam", 8)
     seen = []
-    monkeypatch.setattr(encoder.vit, "forward", seen.append)
+    monkeypatch.setattr(encoder.vit, "forward", lambda pixels, compiled: seen.append(pixels))
     pixels = torch.full((2, 3, 4, 8), 50.0)
     pixels[0, :, 0, 0], pixels[0, :, 0, 1] = 25.0, 125.0
     pixels[1, :, 0, 0] += 1e-4  # rounding of a blank slice

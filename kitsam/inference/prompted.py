@@ -1,0 +1,120 @@
+"""What a checkpoint's own decoder finds in boxes drawn by hand, without any training.
+
+A box is asked slice by slice. One that is to be followed goes on beyond its first and its last slice: the next slice is
+asked with the box around the mask of the one before, until a mask is empty. A voxel that several boxes find gets the
+label of the most probable answer.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kitsam.decoding.ask import SliceBoxes, ask
+from kitsam.sam.boxes import clip, enlarge
+from kitsam.sam.decoder import BoxDecoder
+from kitsam.system.devices import to_host
+
+THRESHOLD = 0.5  # probability above which a voxel belongs to what the box surrounds
+# A side of the box in the next slice, beyond the mask: a structure may grow from slice to slice.
+FOLLOWING_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class CanonicalPrompt:
+    """A box on canonical slices."""
+
+    slices: range
+    corners: np.ndarray  # (4,) float32, x0 y0 x1 y1 in pixels of the slice
+    label: int
+    propagate: bool
+
+
+def count_slices(prompts: list[CanonicalPrompt]) -> int:
+    """Those that boxes lie on; those into which they are followed are not known beforehand."""
+    return len({z for prompt in prompts for z in prompt.slices})
+
+
+# slices -> embeddings (B, 256, G, G) on the decoder's device
+SliceEmbeddings = Callable[[list[int]], Tensor]
+
+
+def label_in_boxes(
+    decoder: BoxDecoder,
+    embeddings: SliceEmbeddings,
+    prompts: Iterable[CanonicalPrompt],
+    shape: tuple[int, int, int],
+    batch_size: int,
+) -> np.ndarray:
+    """(S, H, W) uint8 labels; 0 where no box found anything. `batch_size`: slices asked at once."""
+    label = np.zeros(shape, np.uint8)
+    best = np.full(shape, THRESHOLD, np.float32)
+    for prompt in prompts:
+        for z, probabilities in _answers(decoder, embeddings, prompt, shape, batch_size):
+            better = probabilities > best[z]
+            label[z][better] = prompt.label
+            best[z][better] = probabilities[better]
+    return label
+
+
+def _answers(
+    decoder: BoxDecoder,
+    embeddings: SliceEmbeddings,
+    prompt: CanonicalPrompt,
+    shape: tuple[int, int, int],
+    batch_size: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield slices and their probabilities, (H, W) float32."""
+
+    def ask_on(slices: list[int], corners: np.ndarray) -> np.ndarray:
+        boxes = SliceBoxes(np.arange(len(slices)), np.tile(corners, (len(slices), 1)))
+        return to_host(ask(decoder, embeddings(slices), boxes, shape[1:]))
+
+    last_masks = {}  # of the slices from which the box is followed
+    for first in range(0, len(prompt.slices), batch_size):
+        slices = list(prompt.slices[first : first + batch_size])
+        for z, probabilities in zip(slices, ask_on(slices, prompt.corners)):
+            yield z, probabilities
+            if prompt.propagate and z in (prompt.slices[0], prompt.slices[-1]):
+                last_masks[z] = probabilities > THRESHOLD
+    for z, mask in last_masks.items():
+        for step in _directions(z, prompt.slices):
+            yield from _follow(ask_on, z, mask, step, shape[0])
+
+
+def _directions(z: int, slices: range) -> list[int]:
+    """Up from the last slice, down from the first."""
+    return [step for step, end in ((1, slices[-1]), (-1, slices[0])) if z == end]
+
+
+def _follow(
+    ask_on: Callable[[list[int], np.ndarray], np.ndarray], z: int, mask: np.ndarray, step: int, slices: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    while mask.any() and 0 <= z + step < slices:
+        z += step
+        probabilities = ask_on([z], _box_around(mask))[0]
+        mask = probabilities > THRESHOLD
+        yield z, probabilities
+
+
+def _box_around(mask: np.ndarray) -> np.ndarray:
+    """(4,) float32: around what is found, and a little more."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    box = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], np.float32)
+    return clip(enlarge(box, FOLLOWING_MARGIN), *mask.shape)[0]
+
+
+class LazyEmbeddings:
+    """Encodes a slice when it is first asked for."""
+
+    def __init__(self, encode: Callable[[list[int]], Tensor]) -> None:
+        self.encode = encode
+        self.known: dict[int, Tensor] = {}  # slice -> (256, G, G)
+
+    def __call__(self, slices: list[int]) -> Tensor:
+        missing = [z for z in slices if z not in self.known]
+        if missing:
+            self.known.update(zip(missing, self.encode(missing)))
+        return torch.stack([self.known[z] for z in slices])

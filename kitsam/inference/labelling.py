@@ -93,7 +93,7 @@ def _checkpoint_labels(config: PredictConfig, device: torch.device) -> FindLabel
     def find_labels(volume: Volume, task: Task) -> np.ndarray:
         prompts = [canonical_prompt(box, volume.geometry, str(config.boxes)) for box in task.boxes]
         image = to_device(torch.from_numpy(volume.voxels), device)
-        with progress(f"Encoding {task.scan.name}", count_slices(prompts), "slices") as tick:
+        with progress(f"Encoding {task.scan.name}", count_slices(prompts, len(image)), "slices") as tick:
 
             def encode_slices(slices: list[int]) -> Tensor:
                 parts = [

@@ -139,4 +139,4 @@ def train_config(at: Folders, target: Target, sizes: Sizes) -> TrainConfig:
 
 
 def evaluate_config(at: Folders) -> EvaluateConfig:
-    return EvaluateConfig(at.shards, at.data, at.run("roi"), at.results, at.run("tumor"), at.run("cyst"))
+    return EvaluateConfig(at.shards, at.data, at.results, at.run("roi"), at.run("tumor"), at.run("cyst"))

@@ -61,7 +61,7 @@ def test_evaluate_and_score_leave_out_what_lies_elsewhere(cases, shards, runs, t
     path = cases / val / "imaging.nii.gz"
     nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj), FLIPPED), path)
 
-    assert evaluate(EvaluateConfig(str(shards), cases, runs["roi"], tmp_path / "results")) == 1
+    assert evaluate(EvaluateConfig(str(shards), cases, tmp_path / "results", runs["roi"])) == 1
     assert PLACE in json.loads((tmp_path / "results" / "metrics.json").read_text())["skipped"][val]
     (predictions := tmp_path / "predictions").mkdir()
     for case in cases.iterdir():

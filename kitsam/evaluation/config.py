@@ -6,6 +6,7 @@ from pathlib import Path
 from kitsam.decoding.config import check_run
 from kitsam.inference.config import CascadeConfig
 from kitsam.shards.config import CacheConfig, check_shards
+from kitsam.system.errors import OptionError
 from kitsam.system.options import Device, Options, count, number, place
 
 
@@ -17,14 +18,16 @@ class EvaluateConfig(Options):
     """shard set that `kitsam embed` wrote: a folder or an address"""
     data: Path = place("folder")
     """the data set it was made from: the truth at full resolution"""
-    roi: Path = place("folder")
-    """run of the ROI decoder"""
     out: Path = place("new folder")
     """folder for metrics.csv, metrics.json and the predicted label maps"""
+    roi: Path | None = place("folder", None)
+    """run of the ROI decoder"""
     tumor: Path | None = place("folder", None)
     """run of the tumor decoder; without it nothing is labelled tumor"""
     cyst: Path | None = place("folder", None)
     """run of the cyst decoder; without it nothing is labelled cyst"""
+    zero_shot: bool = False
+    """ask the decoder of the encoder's own checkpoint with true boxes, without any run: an untrained baseline"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
@@ -33,6 +36,13 @@ class EvaluateConfig(Options):
     """processes beside each process that write and score label maps while the device goes on"""
     device: Device = "auto"
     """auto: a GPU if there is one"""
+
+    def check(self) -> None:
+        given = [name for name in ("roi", "tumor", "cyst") if getattr(self, name)]
+        if self.zero_shot and given:
+            raise OptionError(f"--zero_shot: no run is asked, so --{given[0]} has no place beside it")
+        if not self.zero_shot and "roi" not in given:
+            raise OptionError("--roi: must be given, or --zero_shot for a baseline without training")
 
     def check_places(self) -> None:
         from kitsam.ct.case import find_cases

@@ -8,17 +8,19 @@ each result as it comes; a restart computes only what is missing. The main proce
 import hashlib
 import json
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import PartialState
-from torch import Tensor
 
 from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth
 from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
+from kitsam.decoding.initial import read_initial_decoder
 from kitsam.decoding.runs import TrainedDecoder, check_leak, load_runs
 from kitsam.evaluation.case_results import (
     CASES,
@@ -33,7 +35,9 @@ from kitsam.evaluation.config import EvaluateConfig
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
-from kitsam.inference.cascade import Cascade, cascade_of, label_volume
+from kitsam.inference.cascade import EmbeddingSource, cascade_of, label_volume
+from kitsam.inference.zero_shot import label_by_true_boxes
+from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import Manifest, ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
@@ -45,6 +49,8 @@ from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes
 
+# A case of the shard set and its truth -> (S, H, W) uint8 labels.
+LabelCase = Callable[[ShardEntry, Volume], np.ndarray]
 MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
 
@@ -67,6 +73,8 @@ def _find_cases(config: EvaluateConfig) -> dict[str, CaseFiles]:
 def _read(config: EvaluateConfig) -> tuple[ShardSet, dict[Target, TrainedDecoder]]:
     """The shard set and the decoders, if they fit one another."""
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
+    if config.roi is None:
+        return shards, {}
     runs = load_runs(config.roi, config.tumor, config.cyst)
     for target, trained in runs.items():
         check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
@@ -82,11 +90,11 @@ def _evaluate(
     processes: PartialState,
 ) -> int:
     """Score what is missing, then write the results of all. Returns the exit code."""
-    cascade = cascade_of(runs, config.cascade, processes.device)
+    label = _labels_of(config, shards, runs, processes.device)
     fingerprint, missing = decide(lambda: _missing(config, runs, shards))
     cases = {entry.case: entry for entry in shards.manifest.val}
     share = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
-    _score_cases({number: missing[number] for number in share}, files, cases, shards, cascade, config, fingerprint)
+    _score_cases({number: missing[number] for number in share}, files, cases, label, config, fingerprint)
     return decide(lambda: _finish(config, sorted(cases), runs, shards))
 
 
@@ -132,6 +140,8 @@ def _can_be_read(path: Path) -> bool:
 def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:
     """A hash of all that decides a case's result."""
     causes = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
+    if config.zero_shot:
+        causes["zero_shot"] = True
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
 
@@ -139,8 +149,7 @@ def _score_cases(
     names: dict[int, str],  # by number, counted over all processes
     files: dict[str, CaseFiles],
     cases: dict[str, ShardEntry],
-    shards: ShardSet,
-    cascade: Cascade,
+    label: LabelCase,
     config: EvaluateConfig,
     fingerprint: str,
 ) -> None:
@@ -152,8 +161,8 @@ def _score_cases(
             with pieces.piece(number):
                 truth = _read_truth(files[name], config.out, fingerprint)
             if truth is not None:
-                label = _label_case(cases[name], truth, shards, cascade)
-                waiting.append(pool.submit(save_and_score, config.out, files[name], label, fingerprint))
+                labels = label(cases[name], truth)
+                waiting.append(pool.submit(save_and_score, config.out, files[name], labels, fingerprint))
             while len(waiting) > MOST_WAITING * config.workers:
                 waiting.popleft().result()
             tick(1, name)
@@ -175,13 +184,28 @@ def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
     return truth
 
 
-def _label_case(entry: ShardEntry, truth: Volume, shards: ShardSet, cascade: Cascade) -> np.ndarray:
-    """(S, H, W) uint8 labels, from stored embeddings alone; of the truth only shape and spacing count."""
+def _labels_of(
+    config: EvaluateConfig, shards: ShardSet, runs: dict[Target, TrainedDecoder], device: torch.device
+) -> LabelCase:
+    """By the runs' cascade, to which of the truth only shape and spacing count, or by true boxes without training."""
 
-    def embeddings(first: int, count: int) -> Tensor:
-        return shards.validation_slices(entry, first, count).embeddings(cascade.device)
+    def source(entry: ShardEntry) -> EmbeddingSource:
+        return lambda first, count: shards.validation_slices(entry, first, count).embeddings(device)
 
-    return label_volume(cascade, embeddings, truth.voxels.shape, truth.spacing)
+    if not runs:
+        decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
+        return lambda entry, truth: label_by_true_boxes(
+            decoder, source(entry), truth.voxels, truth.spacing, config.cascade.batch_size
+        )
+    cascade = cascade_of(runs, config.cascade, device)
+    return lambda entry, truth: label_volume(cascade, source(entry), truth.voxels.shape, truth.spacing)
+
+
+def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:
+    decoder = read_initial_decoder(shards, config.shards)
+    if decoder is None:
+        raise OptionError(f"--zero_shot: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
+    return decoder
 
 
 def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder], shards: ShardSet) -> int:
@@ -207,7 +231,8 @@ def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, Trained
         "fingerprint": shards.fingerprint,
         "fold": shards.fold,
         "split": {"train": list(manifest.split.train), "val": list(manifest.split.val)},
-        **asdict(runs["roi"].signature),
+        **({"zero_shot": True} if config.zero_shot else {}),
+        **asdict(manifest.signature),
     }
     write_metrics(config.out, scores, settings, failed)
     say(results_table(scores))

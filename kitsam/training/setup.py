@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -17,18 +16,17 @@ from torch.optim import Optimizer
 
 from kitsam.ct.labels import CLASS_NAMES, TARGET_CLASSES, Target
 from kitsam.ct.strata import STRATA, strata_for
+from kitsam.decoding.initial import read_initial_decoder
 from kitsam.decoding.runs import DecoderRecord, TrainedDecoder, check_leak, load_run, record_of
-from kitsam.sam.decoder import BoxDecoder, decoder_from, random_decoder
+from kitsam.sam.decoder import BoxDecoder, random_decoder
 from kitsam.shards.batches import batches
-from kitsam.shards.manifest import INITIAL_DECODER, check_signature
+from kitsam.shards.manifest import check_signature
 from kitsam.shards.order import SampleOrder, holds
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.system.coordination import together
-from kitsam.system.errors import OptionError, ShardError
-from kitsam.system.files import sha256_of
+from kitsam.system.errors import OptionError
 from kitsam.system.processes import START_LIMIT, prepare_group, use_bfloat16, use_cpu
 from kitsam.system.seeds import derive
-from kitsam.system.tensors import read_tensors
 from kitsam.training.config import TrainConfig
 from kitsam.training.questions import Questions, draw_questions
 
@@ -138,20 +136,12 @@ def _start(config: TrainConfig, shards: ShardSet) -> TrainedDecoder | None:
 
 
 def _initial_decoder(config: TrainConfig, shards: ShardSet) -> BoxDecoder:
-    """SAM's own decoder, which `kitsam embed` put beside the manifest, or a new one."""
+    """The checkpoint's own decoder or a new one."""
+    decoder = None if config.init == "random" else read_initial_decoder(shards, config.shards)
+    if config.init == "checkpoint" and decoder is None:
+        raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
     manifest = shards.manifest
-    grid, side, expected = manifest.grid, manifest.input_size, manifest.initial_decoder
-    new_decoder = partial(random_decoder, grid, side, derive(config.seed, "decoder", config.target))
-    if config.init == "random":
-        return new_decoder()
-    with shards.source.small_file(INITIAL_DECODER) as path:
-        if config.init == "checkpoint" and path is None:
-            raise OptionError(f"--init: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
-        if expected and (path is None or sha256_of(path) != expected):
-            raise ShardError(f"{config.shards}: {INITIAL_DECODER} is missing, or its bytes have changed")
-        if path is None:
-            return new_decoder()
-        return decoder_from(read_tensors(path).tensors, grid, side, f"{config.shards}/{INITIAL_DECODER}")
+    return decoder or random_decoder(manifest.grid, manifest.input_size, derive(config.seed, "decoder", config.target))
 
 
 def _prepare(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> tuple[nn.Module, Optimizer]:

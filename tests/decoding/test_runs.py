@@ -31,7 +31,7 @@ def other_split(data, shards, tmp_path_factory):
 
 
 def evaluate_config(shards, data, runs, out, **changes):
-    return EvaluateConfig(str(shards), data, runs["roi"], out, runs["tumor"], runs["cyst"], device="cpu", **changes)
+    return EvaluateConfig(str(shards), data, out, runs["roi"], runs["tumor"], runs["cyst"], device="cpu", **changes)
 
 
 def test_a_decoder_says_what_it_was_trained_on(shards, runs):
@@ -99,13 +99,13 @@ def test_folds_of_one_set_go_together_and_are_recorded(data, tmp_path):
     loaded = load_runs(runs["roi"], runs["tumor"], None)
     assert [run.shard_set.fold for run in loaded.values()] == [0, 1]
     assert bundle.run(BundleConfig(runs["roi"], tmp_path / "x.safetensors", runs["tumor"])) == 0
-    config = EvaluateConfig(str(folds), data, runs["roi"], tmp_path / "out", fold=0, device="cpu")
+    config = EvaluateConfig(str(folds), data, tmp_path / "out", runs["roi"], fold=0, device="cpu")
     assert evaluate.run(config) == 0
     settings = read_metrics(tmp_path / "out").settings
     assert settings["fold"] == 0 and settings["fingerprint"] == ShardSet(folds, fold=0).fingerprint
     with pytest.raises(OptionError, match="--tumor: .* was trained on"):
         evaluate.run(
-            EvaluateConfig(str(folds), data, runs["roi"], tmp_path / "no", runs["tumor"], fold=0, device="cpu")
+            EvaluateConfig(str(folds), data, tmp_path / "no", runs["roi"], runs["tumor"], fold=0, device="cpu")
         )
 
 

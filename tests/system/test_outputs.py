@@ -167,9 +167,9 @@ def test_bundle_keeps_the_files_of_its_runs(project, unharmed):
 
     for name in ("decoder.safetensors", "config.yaml", "metrics.jsonl"):
         out = project / "roi" / name
-        unharmed(run, BundleConfig(out, project / "roi", project / "tumor"), project, out)
+        unharmed(run, BundleConfig(project / "roi", out, project / "tumor"), project, out)
     out = next((project / "tumor" / "checkpoints").rglob("*.safetensors"))
-    unharmed(run, BundleConfig(out, project / "roi", project / "tumor"), project, out)
+    unharmed(run, BundleConfig(project / "roi", out, project / "tumor"), project, out)
     for _ in range(2):
         assert run(BundleConfig(project / "roi", project / "roi" / "kidney.safetensors")) == 0
 

@@ -14,7 +14,7 @@ from kitsam.inference.prompted import CanonicalPrompt, LazyEmbeddings, label_in_
 from kitsam.inference.scans import BoxPrompt, Scan, read_boxes
 from kitsam.system.errors import OptionError
 
-GRID = 16
+GRID = 32
 SLICES = 12
 
 
@@ -29,7 +29,7 @@ def slanted(first: int, last: int) -> Tensor:
     """(S, 256, G, G): a square that moves by a cell from slice to slice, with a probability that falls."""
     embeddings = -torch.ones(SLICES, 256, GRID, GRID)
     for z in range(first, last + 1):
-        embeddings[z, 0, 4:8, z : z + 4] = 1 - z / 100
+        embeddings[z, 0, 4:14, z : z + 10] = 1 - z / 100
     return embeddings
 
 
@@ -44,14 +44,14 @@ def box(slices: range, corners: tuple[int, ...], label: int = 1, propagate: bool
 def test_a_box_is_asked_on_its_slices_alone():
     label = ask(slanted(0, SLICES - 1), box(range(3, 6), (0, 0, GRID, GRID), 2))
     assert np.flatnonzero(label.any((1, 2))).tolist() == [3, 4, 5]
-    assert set(np.unique(label)) == {0, 2} and (label[4] == 2).sum() == 16
+    assert set(np.unique(label)) == {0, 2} and (label[4] == 2).sum() == 100
 
 
 def test_a_box_that_is_followed_goes_on_both_ways_until_nothing_is_found():
-    label = ask(slanted(2, 9), box(range(5, 6), (4, 3, 10, 9), propagate=True))
+    label = ask(slanted(2, 9), box(range(5, 6), (4, 3, 16, 15), propagate=True))
     assert np.flatnonzero(label.any((1, 2))).tolist() == list(range(2, 10))
     # The box follows the square: at the first slice it stands where the first box never was.
-    assert label[2, 5, 3] and label[9, 5, 11]
+    assert label[2, 5, 3] and label[9, 5, 18]
 
 
 def test_what_two_boxes_find_gets_the_label_of_the_more_probable_answer():
@@ -61,7 +61,7 @@ def test_what_two_boxes_find_gets_the_label_of_the_more_probable_answer():
     class Sure(Bright):
         def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor) -> Tensor:
             logits = super().forward(embeddings, slice_of_box, boxes)
-            return logits * (boxes[:, 2] < 6).float()[:, None, None].mul(2).add(1)
+            return logits * (boxes[:, 2] < GRID / 2).float()[:, None, None].mul(2).add(1)
 
     prompts = [box(range(3, 4), (0, 0, 5, GRID), 3), box(range(3, 4), (0, 0, GRID, GRID), 2)]
     for order in (prompts, prompts[::-1]):

@@ -106,7 +106,7 @@ def test_a_shard_set_at_an_address_is_not_looked_for_on_the_disk(tmp_path):
         (["embed", "set"], "set: not expected here, every option has a name"),
         (["bench", "processes", "--processes", "[a]"], "--processes: must be a list of whole numbers, not a"),
         (["weights"], "NAME: is required"),
-        (["weights", "vit_x"], "NAME: must be one of vit_b, vit_l, vit_h, medsam, not vit_x"),
+        (["weights", "vit_x"], "NAME: must be one of vit_b, vit_l, vit_h, medsam, lite_medsam, mobile_sam, not vit_x"),
         (["predict", "a.nii", "--out", "x"], "--model: is required"),
         (["trian"], "unknown command trian: did you mean train?"),
     ],

@@ -41,13 +41,13 @@ class EvaluateConfig(Options):
         given = [name for name in ("roi", "tumor", "cyst") if getattr(self, name)]
         if self.zero_shot and given:
             raise OptionError(f"--zero_shot: no run is asked, so --{given[0]} has no place beside it")
-        if not self.zero_shot and "roi" not in given:
-            raise OptionError("--roi: must be given, or --zero_shot for a baseline without training")
 
     def check_places(self) -> None:
         from kitsam.ct.case import find_cases
 
         super().check_places()
+        if not (self.zero_shot or self.roi):
+            raise OptionError("--roi: must be given, or --zero_shot for a baseline without training")
         for name in ("roi", "tumor", "cyst"):
             check_run(getattr(self, name), self.option(name))
         check_shards(self.shards, self.option("shards"))

@@ -2,9 +2,9 @@
 
 A collective operation cannot tell why another process does not come, and NCCL ends a process whose operation takes too
 long with a crash. So each process says again and again how far it has come and whether it waits for data, through
-torch's store. One that has stood still for half a limit begins to look at the others; when none of them has got on for
-a whole limit since then, or waits for data, it ends with a line that names who was not heard of. The collectives' own
-limit lies far above.
+torch's store. One that has stood still for half a limit begins to look at the others. It ends when one of them has
+given no sign of life for a whole limit, or when none has got on and nobody waits for data, with a line that names who
+was not heard of. The collectives' own limit lies far above.
 """
 
 import os
@@ -115,21 +115,23 @@ class Watch:
         rank, ranks = dist.get_rank(), dist.get_world_size()
         others = [other for other in range(ranks) if other != rank]
         now = time.monotonic()
-        state, progress = _State(), now
+        state, last_beat, last_wait = _State(), now, now
         seen = {other: _Seen(_State(-1), now, now) for other in others}
         while not self.closed.wait(min(max(self.limit.total_seconds() / LOOKS, LEAST_PAUSE), LONGEST_PAUSE)):
             now, limit = time.monotonic(), self.limit.total_seconds()
-            if self.waits or self.beats != state.beats:
-                progress = now
+            last_beat = now if self.beats != state.beats else last_beat
+            last_wait = now if self.waits else last_wait
             state = _State(self.beats, self.waits, state.signs + 1)
             self._ask(self.store.set, str(rank), state.text())
-            if now - progress < limit / 2:
+            if now - last_beat < limit / 2:
                 seen = {other: _Seen(_State(-1), now, now) for other in others}
                 continue
             for other, text in zip(others, self._ask(self.store.multi_get, list(map(str, others))) or []):
                 seen[other] = seen[other].after(_State.parse(text), now)
-            if now - progress >= limit and not any(other.gets_on(now, limit) for other in seen.values()):
-                self._end(rank, [other for other in others if now - seen[other].life >= limit], limit)
+            silent = [other for other in others if now - seen[other].life >= limit]
+            all_stand = now - last_wait >= limit and not any(other.gets_on(now, limit) for other in seen.values())
+            if now - last_beat >= limit and (silent or all_stand):
+                self._end(rank, silent, limit)
 
     def _ask(self, call: Callable[..., T], *words: object) -> T | None:
         """What the store answers, None where it does not, for the process that keeps it has gone or hangs."""

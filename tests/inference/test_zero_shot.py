@@ -36,4 +36,4 @@ def test_a_baseline_takes_no_run_and_an_evaluation_needs_one(data, shards, runs,
     with pytest.raises(OptionError, match="--zero_shot: no run is asked, so --roi has no place"):
         evaluate_config(data, shards, runs, tmp_path, zero_shot=True)
     with pytest.raises(OptionError, match="--roi: must be given, or --zero_shot"):
-        EvaluateConfig(str(shards), data, tmp_path)
+        EvaluateConfig(str(shards), data, tmp_path).check_places()

@@ -53,6 +53,16 @@ def test_processes_that_hang_end_with_a_line(tmp_path):
         assert "no process got on for 1 s" in first.text
 
 
+def test_a_process_that_meets_the_others_while_it_waits_for_the_disk_sees_that_one_is_silent(tmp_path):
+    """As where a checkpoint is saved."""
+    with start("with watch.waiting(): time.sleep(0.5), [dist.barrier() for _ in range(9)]", tmp_path, 0) as ranks:
+        first, second = ranks
+        first.wait_until(lambda: "there" in first.text)
+        second.process.send_signal(signal.SIGSTOP)
+        assert first.wait(30) == 1
+        assert "nothing was heard of process 1 for 1 s" in first.text
+
+
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_process_that_is_silent_while_it_waits_for_data_is_named(tmp_path, stopped):
     """The first one keeps the store, so that nothing at all is heard without it."""

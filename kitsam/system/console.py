@@ -65,12 +65,12 @@ def keep_lines() -> Iterator[list[Line]]:
         _kept.pop()
 
 
-def say(message: object, *, markup: bool = False) -> None:
+def say(message: object) -> None:
     """A line or a rich table on stdout, from rank 0."""
     if _kept:
         _kept[-1].append(Line(str(message)))
     elif is_main_process():
-        _stdout.print(message, markup=markup, highlight=False)
+        _stdout.print(message, markup=False, highlight=False)
 
 
 def warn(message: str) -> None:

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -24,13 +27,21 @@ with alone(Path(sys.argv[1])):
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """A process that holds the lock of `tmp_path / "x"`."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "x"], stdout=subprocess.PIPE, text=True) as process:
+@contextmanager
+def held(lock: str, path: Path) -> Iterator[subprocess.Popen]:
+    """A process that holds `path` by the function `lock`."""
+    script = HOLDER.replace("alone", lock)
+    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of `tmp_path / "x"`."""
+    with held("alone", tmp_path / "x") as process:
+        yield process
 
 
 def test_threads_of_one_process_exclude_one_another(tmp_path):
@@ -105,16 +116,11 @@ def test_a_lock_file_that_cannot_be_written_is_one_line_naming_it(tmp_path, monk
         pass
 
 
-WRITER = HOLDER.replace("alone", "sole_writer")
-
-
 @pytest.fixture
 def writer(tmp_path):
     """A process that writes to `tmp_path / "x"`."""
-    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "x"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
+    with held("sole_writer", tmp_path / "x") as process:
         yield process
-        process.kill()
 
 
 def test_a_second_writer_is_refused_with_the_name_of_the_first(writer, tmp_path):

@@ -35,10 +35,10 @@ def box_losses(logits: Tensor, targets: Tensor, region: Tensor, positive: Tensor
 
 
 def _dice(logits: Tensor, targets: Tensor, region: Tensor) -> Tensor:
-    probabilities = logits.sigmoid() * region
-    targets = targets * region
-    overlap = (probabilities * targets).sum((1, 2))
-    total = probabilities.sum((1, 2)) + targets.sum((1, 2))
+    probabilities = logits.sigmoid()
+    # A pixel's weight counts once on both sides of the fraction, so that Dice stays within 0 and 1.
+    overlap = (region * probabilities * targets).sum((1, 2))
+    total = (region * (probabilities + targets)).sum((1, 2))
     return 1 - (2 * overlap + SMOOTHING) / (total + SMOOTHING)
 
 

@@ -1,6 +1,8 @@
 import math
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rounding import assert_close_to_rounding
 
 from kitsam.training.losses import BoxLosses, box_losses, holds_class
@@ -48,6 +50,29 @@ def test_what_lies_outside_the_region_does_not_count():
     other[0, :, 3] = 9
     for first, second in zip(losses_of(logits, corner(), region, 3.0), losses_of(other, corner(), region, 3.0)):
         assert torch.equal(first, second)
+
+
+@given(heavy=st.floats(1, 5), seed=st.integers(0, 99))
+def test_what_counts_more_leaves_dice_within_0_and_1_and_every_pixel_drawn_to_its_class(heavy, seed):
+    region = torch.ones(1, 4, 4)
+    region[0, :2, 0] = heavy
+    logits = (2 * torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(seed))).requires_grad_()
+    (dice,) = losses_of(logits, corner(), region, 1.0).dice
+    dice.backward()
+    assert 0 <= dice.item() <= 1
+    assert (logits.grad[corner() == 1] < 0).all() and (logits.grad[corner() == 0] > 0).all()
+
+
+def test_a_weight_is_as_good_as_so_many_pixels():
+    wide = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(3))
+    wide[..., 4:] = wide[..., :1]  # the first column five times
+    targets = corner()[..., [0, 1, 2, 3, 0, 0, 0, 0]]
+    region = EVERYWHERE.clone()
+    region[..., 0] = 5
+    weighed = losses_of(wide[..., :4], corner(), region, 1.0)
+    repeated = losses_of(wide, targets, torch.ones(1, 4, 8), 1.0)
+    for one, other in zip(weighed, repeated):
+        assert_close_to_rounding(one, other, 2 * PIXELS)
 
 
 def test_the_positive_weight_weighs_missed_positives_against_false_ones():

@@ -1,14 +1,15 @@
 """`kitsam demo`: the whole flow on drawn cases, with nothing to download, in minutes on two CPU cores.
 
 Every step is the stage that real data would go through, with the options below; each can be repeated by hand with the
-command that is printed. The encoder is `tiny`, random and untrained: the numbers show that the pipeline works, not
-what SAM can do.
+command that is printed. The encoder is `tiny`, random and untrained, or, once `kitsam weights lite_medsam` has fetched
+it, a pretrained one: on drawn cases the numbers show that the pipeline works, not what either can do on CT.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import TARGETS, Target
@@ -16,6 +17,7 @@ from kitsam.embedding.config import EmbedConfig
 from kitsam.evaluation.config import EvaluateConfig
 from kitsam.phantom.config import PhantomConfig
 from kitsam.report.config import ReportConfig
+from kitsam.sam.checkpoints import check_cached
 from kitsam.sam.config import EncoderConfig
 from kitsam.system.console import say
 from kitsam.system.options import Options, place
@@ -34,25 +36,38 @@ class DemoConfig(Options):
 
     out: Path = place("new folder", Path("demo"))
     """folder for everything the demo writes"""
+    encoder: Literal["tiny", "lite_medsam"] = "tiny"
+    """tiny: random, nothing to download; lite_medsam: pretrained (`kitsam weights lite_medsam` before), takes longer"""
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How much is drawn and trained. These find kidneys and most tumors; the tests draw and train less."""
 
+    encoder: Literal["tiny", "lite_medsam"] = "tiny"
     cases: int = 20
     side: int = 256  # pixels of a slice
     slices: int = 40
     # Each cell of the embedding covers 11 x 11 pixels of a slice: with 16 x 16 most tumors are missed.
     input_size: int = 384
+    channels: Literal["gray", "windows"] = "windows"
     roi_steps: int = 400
     tumor_steps: int = 80
     cyst_steps: int = 60
+    roi_rate: float = 1e-3  # of learning
+    lesion_rate: float = 5e-4
     roi_validation: int = 100  # steps between two validations
     lesion_validation: int = 20
 
 
-FULL = Sizes()
+FULL = {
+    "tiny": Sizes(),
+    # A cell covers 4 x 4 pixels, and the decoders begin as those of the checkpoint.
+    "lite_medsam": Sizes(
+        "lite_medsam", input_size=256, channels="gray", roi_steps=150, tumor_steps=80, cyst_steps=60,
+        roi_rate=6e-4, roi_validation=50,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,10 +92,13 @@ class Folders:
         return self.out / target
 
 
-def run(config: DemoConfig, sizes: Sizes = FULL) -> int:
+def run(config: DemoConfig, sizes: Sizes | None = None) -> int:
+    """`sizes`: less than the demo's own."""
+    if config.encoder != "tiny":
+        check_cached(config.encoder)
     began = time.monotonic()
     at = Folders(config.out)
-    stages = _stages(at, sizes)
+    stages = _stages(at, sizes or FULL[config.encoder])
     for number, (title, stage, options) in enumerate(stages, 1):
         say(f"\n{number}/{len(stages)} kitsam {title}")
         if code := int(stage(options)):
@@ -109,8 +127,8 @@ def _stages(at: Folders, sizes: Sizes) -> list[tuple[str, Callable[..., int], Op
 
 
 def embed_config(at: Folders, sizes: Sizes) -> EmbedConfig:
-    encoder = EncoderConfig(name="tiny", input_size=sizes.input_size)
-    return EmbedConfig(at.data, at.shards, encoder, InputConfig(channels="windows"), val_fraction=0.2, batch_size=8)
+    encoder = EncoderConfig(name=sizes.encoder, input_size=sizes.input_size)
+    return EmbedConfig(at.data, at.shards, encoder, InputConfig(sizes.channels), val_fraction=0.2, batch_size=8)
 
 
 def train_config(at: Folders, target: Target, sizes: Sizes) -> TrainConfig:
@@ -122,7 +140,7 @@ def train_config(at: Folders, target: Target, sizes: Sizes) -> TrainConfig:
             common,
             steps=sizes.roi_steps,
             shift=0.05,
-            optimizer=OptimizerConfig(peak_rate=1e-3, warmup_steps=20),
+            optimizer=OptimizerConfig(peak_rate=sizes.roi_rate, warmup_steps=20),
             validation=ValidationConfig(every=sizes.roi_validation),
             checkpoint_every=sizes.roi_validation,
         )
@@ -131,8 +149,9 @@ def train_config(at: Folders, target: Target, sizes: Sizes) -> TrainConfig:
         common,
         steps=sizes.tumor_steps if target == "tumor" else sizes.cyst_steps,
         shift=0.2,
-        start_from=at.run("roi"),
-        optimizer=OptimizerConfig(peak_rate=5e-4, warmup_steps=20),
+        # A checkpoint's decoder follows boxes, which one that was trained on the ROI's box has unlearned.
+        start_from=at.run("roi") if sizes.encoder == "tiny" else None,
+        optimizer=OptimizerConfig(peak_rate=sizes.lesion_rate, warmup_steps=20),
         validation=ValidationConfig(every=sizes.lesion_validation, select=select),
         checkpoint_every=sizes.lesion_validation,
     )

@@ -103,7 +103,7 @@ def test_options_override_the_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["embed", "roi", "tumor", "cyst", "evaluate"])
-@pytest.mark.parametrize("folder", ["", "small/", "paper/"])
+@pytest.mark.parametrize("folder", ["", "small/", "paper/", "lite/", "lite/kits23/"])
 def test_the_configs_in_the_project_are_valid(folder, name, monkeypatch):
     from kitsam.cli import _parse
 

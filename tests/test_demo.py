@@ -15,6 +15,7 @@ from kitsam.ct.case import find_cases
 from kitsam.ct.labels import KIDNEY, TUMOR
 from kitsam.ct.volume import read_label
 from kitsam.evaluation.metrics import score_case
+from kitsam.system.errors import OptionError
 
 LITTLE = demo.Sizes(
     cases=8, side=64, slices=16, input_size=96, roi_steps=60, tumor_steps=4, cyst_steps=4, roi_validation=60,
@@ -28,6 +29,13 @@ def test_the_whole_flow_ends_in_a_report_and_finds_kidneys_better_than_their_box
     check_end(out, capsys.readouterr().out)
     found = read_metrics(out)["summary"]["kidney_and_masses_Dice"]
     assert found > mean_score(out, box_of_kidneys, "kidney_and_mass_dice")
+
+
+def test_a_pretrained_encoder_is_asked_for_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("KITSAM_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(OptionError, match="kitsam weights lite_medsam"):
+        demo.run(demo.DemoConfig(tmp_path / "demo", "lite_medsam"))
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

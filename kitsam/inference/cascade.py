@@ -105,9 +105,14 @@ def drop_small_lesions(label: np.ndarray, spacing: tuple[float, float, float], s
 
 
 def _small_parts(mask: np.ndarray, spacing: tuple[float, float, float], smallest: float) -> np.ndarray:
+    """(S, H, W) bool: the 3-D parts below `smallest` mL. One that the scan's first or last slice cuts is taken to go on
+    as far as it is wide there: a single slice of 0.5 mm shows half a milliliter of a whole kidney.
+    """
     parts, count = ndimage.label(mask)
     voxels = np.bincount(parts.ravel(), minlength=count + 1)
-    small = voxels * (np.prod(spacing) / MM3_PER_ML) < smallest
+    cuts = [np.bincount(parts[end].ravel(), minlength=count + 1) * (spacing[1] * spacing[2]) for end in (0, -1)]  # mm2
+    volumes = voxels * np.prod(spacing) + sum(cut**1.5 for cut in cuts)  # mm3
+    small = volumes < smallest * MM3_PER_ML
     small[0] = False
     return small[parts]
 

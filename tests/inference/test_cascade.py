@@ -92,11 +92,21 @@ def test_given_boxes_stand_for_those_of_the_roi(cascade, answers):
 
 def test_parts_are_measured_in_milliliters():
     roi = np.zeros(SHAPE, bool)
-    roi[0:2, 0:10, 0:10] = True  # 2 x 5 mm x 100 mm2 = 1 mL
+    roi[1:3, 0:10, 0:10] = True  # 2 x 5 mm x 100 mm2 = 1 mL
     assert clean_roi(roi, SPACING, 0.99).sum() == 200 and not clean_roi(roi, SPACING, 1.01).any()
     label = np.where(roi, TUMOR, 0).astype(np.uint8)
     assert (drop_small_lesions(label, SPACING, 1.01)[roi] == KIDNEY).all()
     assert (drop_small_lesions(label, SPACING, 0.99) == label).all()
+
+
+def test_a_part_that_the_scan_cuts_goes_on_as_far_as_it_is_wide():
+    thin = (0.5, 1.0, 1.0)
+    for end in (0, SHAPE[0] - 1):
+        roi = np.zeros(SHAPE, bool)
+        roi[end, 0:20, 0:20] = True  # 0.2 mL are seen, 20 mm x 400 mm2 more are taken to follow
+        assert clean_roi(roi, thin, 8.1).sum() == 400 and not clean_roi(roi, thin, 8.3).any()
+    single = np.full((1, 20, 20), TUMOR, np.uint8)
+    assert (drop_small_lesions(single, thin, 16.1) == TUMOR).all()
 
 
 def test_the_answer_does_not_depend_on_the_batch_size(shards, runs, device):

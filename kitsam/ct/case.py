@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from kitsam.ct.body import BodyBox
 from kitsam.ct.layouts import CaseFiles, kits_cases, nnunet_cases
 from kitsam.ct.volume import (
     Geometry,
@@ -41,6 +42,12 @@ class Case:
     spacing: tuple[float, float, float]  # mm between slices, rows, columns
     geometry: Geometry
     doubts: tuple[str, ...] = ()  # what a person should know of its files
+
+    def within(self, body: BodyBox | None) -> "Case":
+        """The case cut to the body; whole where that is None. Its geometry stays the scan's."""
+        if body is None:
+            return self
+        return replace(self, image=body.cut(self.image), label=None if self.label is None else body.cut(self.label))
 
 
 def find_cases(data: Path, option: str = "--data") -> dict[str, CaseFiles]:

@@ -21,6 +21,8 @@ class InputConfig(Options, section="input"):
     """HU range scaled to 0..255"""
     windows: tuple[Window, Window, Window] = ((-160.0, 240.0), (-20.0, 120.0), (50.0, 350.0))
     """the HU ranges of `channels: windows`: soft tissue, lesions, enhancement"""
+    crop: Literal["none", "body"] = "none"
+    """body: slices are cut to the box that holds the patient's body, so that organs of all patients lie alike"""
 
     def check(self) -> None:
         for name, window in (("window", self.window), *(("windows", window) for window in self.windows)):

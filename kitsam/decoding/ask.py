@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kitsam.ct.body import BodyBox
 from kitsam.ct.instances import find_instances
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam.boxes import clip, enlarge
@@ -38,6 +39,12 @@ class SliceBoxes:
         """Those on slices `first` to `first + count`, which become slices 0 to `count`."""
         inside = (self.slices >= first) & (self.slices < first + count)
         return SliceBoxes(self.slices[inside] - first, self.boxes[inside])
+
+    def inside(self, body: BodyBox) -> "SliceBoxes":
+        """Those on slices that are cut to the body, in pixels of these; what lies outside is cut off."""
+        boxes = clip(self.boxes - np.array([body.left, body.top] * 2, np.float32), *body.shape)
+        kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return SliceBoxes(self.slices[kept], boxes[kept])
 
 
 def roi_box(prompt: PromptConfig, height: float, width: float) -> np.ndarray:

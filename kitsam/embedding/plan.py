@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from kitsam.ct.body import BodyBox, body_for
 from kitsam.ct.case import CaseFiles, check_files, find_cases, read_truth, try_case
 from kitsam.ct.config import ViewsConfig
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.split import Split, make_folds, make_split, read_folds, read_split
 from kitsam.ct.strata import STRATA, stratum_of
 from kitsam.ct.views import draw_view, view_masks
+from kitsam.ct.volume import read_image
 from kitsam.embedding.config import EmbedConfig
 from kitsam.shards.manifest import SHARD_NAME
 from kitsam.shards.units import PLAN
@@ -61,7 +63,8 @@ class CasePlan:
     """What is taken of a case."""
 
     segmentation: str  # SHA-256 of the file with its labels
-    voxels: tuple[int, int, int, int]  # per class, on disk
+    voxels: tuple[int, int, int, int]  # per class, on disk, or of what a cut leaves
+    body: BodyBox | None = None  # what its slices are cut to
     train: tuple[SamplePlan, ...] = ()
     val: tuple[SamplePlan, ...] = ()
 
@@ -192,12 +195,18 @@ def _read_cases(
 
 def _plan_case(files: CaseFiles, segmentation: str, train: bool, val: bool, config: EmbedConfig) -> CasePlan:
     label = read_truth(files).voxels
+    body = None
+    if config.input.crop != "none":
+        scan = read_image(files.imaging)
+        body = body_for(config.input, scan.voxels, scan.spacing)
+        label = body.cut(label)
     voxels = np.bincount(label.ravel(), minlength=len(CLASS_NAMES))
     slices = _training_slices(label, files.name, config) if train else []
     views = [(z, view) for z in slices for view in range(config.views.count)]
     return CasePlan(
         segmentation,
         tuple(voxels.tolist()),
+        body,
         _plan_samples(label, views, files.name, config),
         _plan_samples(label, [(z, 0) for z in range(len(label))], files.name, config) if val else (),
     )

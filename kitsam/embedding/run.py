@@ -131,10 +131,11 @@ def views_settings(config: ViewsConfig) -> dict[str, Any]:
 
 
 def input_settings(config: InputConfig) -> dict[str, Any]:
-    """The HU windows in use, as JSON keeps them."""
+    """What is in use, as JSON keeps it; sets of whole slices, which were first, have no `crop`."""
+    crop = {} if config.crop == "none" else {"crop": config.crop}
     if config.channels == "windows":
-        return {"channels": config.channels, "windows": [list(window) for window in config.windows]}
-    return {"channels": config.channels, "window": list(config.window)}
+        return {"channels": config.channels, "windows": [list(window) for window in config.windows], **crop}
+    return {"channels": config.channels, "window": list(config.window), **crop}
 
 
 def is_finished(out: Path, unit: Unit, plan: Plan, files: dict[str, CaseFiles]) -> bool:

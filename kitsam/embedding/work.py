@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kitsam.ct.body import BodyBox
 from kitsam.ct.case import Case, CaseFiles, read_case, try_case
 from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View, draw_view, resize_pixels, transform_to_input
@@ -92,7 +93,7 @@ def _read_ahead(cases: list[CaseFiles], plan: Plan) -> Iterator[_Scan | CaseErro
         case = read_case(files)
         if sha256_of(files.segmentation) != plan.cases[files.name].segmentation:
             raise CaseError(f"{files.segmentation}: has changed since the plan was made")
-        return _Scan(case, sha256_of(files.imaging))
+        return _Scan(case.within(plan.cases[files.name].body), sha256_of(files.imaging))
 
     with ThreadPoolExecutor(1) as reader:
         ahead: deque[Future[_Scan | CaseError]] = deque()
@@ -145,7 +146,7 @@ class _UnitShards(AbstractContextManager):
         places = [(sample.slice, sample.view) for sample in batch]
         masks = masks_in_views(case.label, places, self.config.views, self.config.seed, case.name)
         for sample, view, embedding, mask in zip(batch, views, to_host(embeddings), masks):
-            record = _record(case, sample, view, side)
+            record = _record(case, sample, view, side, self.plan.cases[case.name].body)
             boxes = mask_boxes(mask, record.pixel_of(mask), **self.plan.settings["boxes"])
             ct = _picture(case, sample, view, mask.shape, self.config) if self.config.keep_ct else None
             self._writer(self.shard_of[case.name, sample]).add(embedding, mask, record, boxes, ct)
@@ -181,18 +182,20 @@ def _picture(case: Case, sample: SamplePlan, view: View, size: tuple[int, int], 
     return pixels[0, 0].round().to(torch.uint8).numpy()
 
 
-def _record(case: Case, sample: SamplePlan, view: View, side: int) -> SampleRecord:
-    shape = case.image.shape[1:]
-    transform = transform_to_input(*shape, side, view).round(6).tolist()
+def _record(case: Case, sample: SamplePlan, view: View, side: int, body: BodyBox | None) -> SampleRecord:
+    transform = transform_to_input(*case.image.shape[1:], side, view)
+    if body:
+        transform[:, 2] -= transform[:, :2] @ [body.left, body.top]
     return SampleRecord(
         case.name,
         sample.slice,
         sample.view,
         sample.stratum,
         sample.pixels,
-        native_shape=tuple(shape),
+        native_shape=tuple(case.geometry.shape[1:]),
         spacing=tuple(round(mm, 6) for mm in case.spacing),
-        transform=tuple(tuple(row) for row in transform),
+        transform=tuple(tuple(row) for row in transform.round(6).tolist()),
+        body=body,
     )
 
 

@@ -10,7 +10,8 @@ import json
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -194,11 +195,26 @@ def _labels_of(
 
     if not runs:
         decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
-        return lambda entry, truth: label_by_true_boxes(
-            decoder, source(entry), truth.voxels, truth.spacing, config.cascade.batch_size
-        )
-    cascade = cascade_of(runs, config.cascade, device)
-    return lambda entry, truth: label_volume(cascade, source(entry), truth.voxels.shape, truth.spacing)
+
+        def label(entry: ShardEntry, truth: Volume) -> np.ndarray:
+            return label_by_true_boxes(decoder, source(entry), truth.voxels, truth.spacing, config.cascade.batch_size)
+
+    else:
+        cascade = cascade_of(runs, config.cascade, device)
+
+        def label(entry: ShardEntry, truth: Volume) -> np.ndarray:
+            return label_volume(cascade, source(entry), truth.voxels.shape, truth.spacing)
+
+    return partial(_label_whole, shards, label)
+
+
+def _label_whole(shards: ShardSet, label: LabelCase, entry: ShardEntry, truth: Volume) -> np.ndarray:
+    """Labels of the whole slices, where those of the set are cut to the body."""
+    body = shards.validation_slices(entry, 0, 1).records[0].body
+    if body is None:
+        return label(entry, truth)
+    inside = label(entry, replace(truth, voxels=body.cut(truth.voxels)))
+    return body.put_back(inside, truth.voxels.shape)
 
 
 def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:

@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from kitsam import __version__
+from kitsam.ct.body import body_for
 from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.views import View
@@ -73,9 +74,13 @@ def _bundle_labels(config: PredictConfig, device: torch.device) -> FindLabels:
 
     def find_labels(volume: Volume, task: Task) -> np.ndarray:
         boxes = None if task.boxes is None else canonical_boxes(task.boxes, volume.geometry, str(config.boxes))
-        embeddings = _encode(volume, encode, config.batch_size, task.scan.name)
-        source = partial(_rows, embeddings)
-        return label_volume(cascade, source, volume.voxels.shape, volume.spacing, boxes)
+        body = body_for(bundle.input, volume.voxels, volume.spacing)
+        voxels = body.cut(volume.voxels) if body else volume.voxels
+        if body and boxes is not None:
+            boxes = boxes.inside(body)
+        source = partial(_rows, _encode(voxels, encode, config.batch_size, task.scan.name))
+        label = label_volume(cascade, source, voxels.shape, volume.spacing, boxes)
+        return body.put_back(label, volume.voxels.shape) if body else label
 
     return find_labels
 
@@ -150,9 +155,9 @@ def _label_scan(find_labels: FindLabels, config: PredictConfig, model: str, task
     return f"{task.scan.name}: {text}: {task.outputs.label_map}, {task.outputs.picture}"
 
 
-def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) -> Tensor:
-    """(S, 256, G, G) float16."""
-    image = torch.from_numpy(volume.voxels).to(encode.device)
+def _encode(voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name: str) -> Tensor:
+    """(S, H, W) HU -> (S, 256, G, G) float16."""
+    image = torch.from_numpy(voxels).to(encode.device)
     parts = []
     with progress(f"Encoding {name}", len(image), "slices") as tick:
         for first in range(0, len(image), batch_size):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from kitsam.ct.body import BodyBox
 from kitsam.shards.config import Storage
 from kitsam.shards.masks import encode_mask
 from kitsam.shards.storage import quantize
@@ -32,6 +33,7 @@ class SampleRecord:
     native_shape: tuple[int, int]  # rows, columns of the slice on disk
     spacing: tuple[float, float, float]  # mm between slices, rows, columns
     transform: tuple[tuple[float, float, float], tuple[float, float, float]]  # native x, y, 1 -> input x, y
+    body: BodyBox | None = None  # what the slice was cut to; in the JSON only of a set of cut slices
 
     @property
     def key(self) -> str:
@@ -42,7 +44,8 @@ class SampleRecord:
 
         A view may be scaled and differ from it a little.
         """
-        sizes = zip(self.spacing[1:], self.native_shape, mask.shape)
+        shape = self.body.shape if self.body else self.native_shape
+        sizes = zip(self.spacing[1:], shape, mask.shape)
         return tuple(mm * native / stored for mm, native, stored in sizes)
 
 
@@ -66,7 +69,8 @@ def encode_members(embedding: np.ndarray, mask: np.ndarray, record: SampleRecord
         numbers = dict(zip((EMBEDDING, SCALE), map(_npy, quantize(embedding))))
     else:
         numbers = {EMBEDDING: _npy(embedding)}
-    text = json.dumps(asdict(record), separators=(",", ":"))
+    known = {name: value for name, value in asdict(record).items() if value is not None}
+    text = json.dumps(known, separators=(",", ":"))
     return {**numbers, RECORD: text.encode(), MASK: encode_mask(mask)}
 
 

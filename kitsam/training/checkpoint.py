@@ -56,6 +56,8 @@ def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> None:
         earlier = read_yaml(path)
         if not isinstance(earlier, dict):
             raise KitsamError(f"{path}: damaged: holds no options")
+        if earlier.get("precision") == "auto":
+            earlier["precision"] = options["precision"]  # an older version kept the word and not what it took
         for name in fixed_options(config):
             if earlier.get(name) != options[name]:
                 there = f"{config.out} holds a run with {earlier.get(name)}"

@@ -2,15 +2,12 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.tracking import TensorBoardTracker
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    InitProcessGroupKwargs,
-)
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from torch.optim import Optimizer
 
@@ -23,11 +20,12 @@ from kitsam.shards.batches import batches
 from kitsam.shards.manifest import check_signature
 from kitsam.shards.order import SampleOrder, holds
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.system.coordination import together
+from kitsam.system.coordination import decide, together
 from kitsam.system.errors import OptionError
-from kitsam.system.processes import START_LIMIT, prepare_group, use_bfloat16, use_cpu
+from kitsam.system.processes import START_LIMIT, prepare_group, use_cpu
 from kitsam.system.seeds import derive
 from kitsam.training.config import TrainConfig
+from kitsam.training.precision import run_format
 from kitsam.training.questions import Questions, draw_questions
 
 # Every weight that trains gets a gradient in every step; all 14 MB of them go in one message; buffers never change.
@@ -73,8 +71,11 @@ class Training:
 
 def set_up(config: TrainConfig) -> Training:
     """Raises `OptionError` for options that do not fit the processes or the shard set."""
-    accelerator = _make_accelerator(config)
+    processes = _start_processes(config)
     shards, order, decoder, record = together(lambda: _read(config))
+    precision = decide(lambda: run_format(config, decoder, processes.device, processes.num_processes))
+    config = replace(config, precision=precision)
+    accelerator = _make_accelerator(config)
     model, optimizer = _prepare(accelerator, decoder, config)
     return Training(config, accelerator, shards, order, decoder, record, model, optimizer)
 
@@ -89,21 +90,23 @@ def _read(config: TrainConfig) -> tuple[ShardSet, SampleOrder, BoxDecoder, Decod
     return shards, order, decoder, DecoderRecord(config.target, config.prompt, record_of(shards, start))
 
 
-def _make_accelerator(config: TrainConfig) -> Accelerator:
+def _start_processes(config: TrainConfig) -> PartialState:
     prepare_group()
-    cpu = use_cpu(config.device)
-    bfloat16 = use_bfloat16(config.precision, torch.device("cpu" if cpu else "cuda"))
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision="bf16" if bfloat16 else "no",
-        log_with=TensorBoardTracker("tensorboard", config.out),
-        kwargs_handlers=[DDP, InitProcessGroupKwargs(timeout=START_LIMIT)],
-    )
-    if config.batch_size % accelerator.num_processes:
+    processes = PartialState(cpu=use_cpu(config.device), timeout=START_LIMIT)
+    if config.batch_size % processes.num_processes:
         raise OptionError(
-            f"--batch_size: {config.batch_size} slices cannot be shared evenly by {accelerator.num_processes} processes"
+            f"--batch_size: {config.batch_size} slices cannot be shared evenly by {processes.num_processes} processes"
         )
-    return accelerator
+    return processes
+
+
+def _make_accelerator(config: TrainConfig) -> Accelerator:
+    return Accelerator(
+        cpu=use_cpu(config.device),
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        log_with=TensorBoardTracker("tensorboard", config.out),
+        kwargs_handlers=[DDP],
+    )
 
 
 def _check_target(config: TrainConfig, shards: ShardSet, order: SampleOrder) -> None:

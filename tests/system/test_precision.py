@@ -3,6 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from kitsam.system import precision
+from kitsam.system.precision import faster_format
 from kitsam.system.processes import use_bfloat16
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -22,3 +24,39 @@ def test_a_gpu_takes_bfloat16_only_where_it_computes_with_it(major, takes_bfloat
 
 def test_a_cpu_computes_in_float32_unless_told_otherwise():
     assert not use_bfloat16("auto", CPU) and use_bfloat16("bf16", CPU)
+
+
+class Worker:
+    """Work that takes so many seconds by the clock that it keeps, in float32 and in bfloat16."""
+
+    def __init__(self, monkeypatch, fp32: float, bf16: float) -> None:
+        self.seconds, self.now, self.calls = {False: fp32, True: bf16}, 0.0, []
+        monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda: True)
+        monkeypatch.setattr(precision.time, "perf_counter", lambda: self.now)
+
+    def __call__(self, bfloat16: bool) -> None:
+        self.now += self.seconds[bfloat16]
+        self.calls.append(bfloat16)
+
+
+@pytest.mark.parametrize("fp32, bf16, choice", [(1.31, 1.0, "bf16"), (1.15, 1.0, "fp32"), (1.0, 1.8, "fp32")])
+def test_a_cpu_takes_bfloat16_where_it_is_faster_by_a_margin(fp32, bf16, choice, monkeypatch, capsys):
+    work = Worker(monkeypatch, fp32, bf16)
+    assert faster_format(work, 1000, CPU, "a slice") == choice
+    line = capsys.readouterr().out.strip()
+    assert line.count("\n") == 0 and f"{fp32:.3g} s in fp32, {bf16:.3g} s in bf16" in line and choice in line
+
+
+def test_little_work_and_a_cpu_without_instructions_are_not_measured(monkeypatch, capsys):
+    work = Worker(monkeypatch, 1.0, 0.1)
+    assert faster_format(work, 500, CPU, "a slice") == "fp32"
+    assert work.calls == [False]
+    monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda: False)
+    assert faster_format(work, 10**6, CPU, "a slice") == "fp32"
+    assert work.calls == [False] and capsys.readouterr().out == ""
+
+
+def test_a_gpu_is_not_measured(monkeypatch):
+    work = Worker(monkeypatch, 1.0, 10.0)
+    monkeypatch.setattr(precision, "use_bfloat16", lambda choice, device: True)
+    assert faster_format(work, 10**6, GPU, "a slice") == "bf16" and not work.calls

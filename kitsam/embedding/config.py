@@ -30,7 +30,7 @@ class EmbedConfig(Options):
     background_ratio: float = amount(1.0)
     """slices without kidney kept of a training case, per slice with one"""
     group_cases: int = count(16)
-    """training cases whose slices are scattered over the same shards: the unit of work and of resume"""
+    """training cases whose slices are scattered over the same shards: what is redone at most after a stop"""
     shard_samples: int = count(512)
     """most samples in a training shard"""
     batch_size: int = count(4)
@@ -40,7 +40,9 @@ class EmbedConfig(Options):
     storage: Storage = "float16"
     """of the embeddings; int8, with a scale per channel, takes half the disk"""
     precision: Precision = "auto"
-    """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
+    """of the encoder; auto: bf16 on a GPU that has it; on a CPU that has instructions for it and ten minutes of work,
+    bf16 if it is measured to be 1.2 times as fast; else fp32. A set that was begun keeps its format on any machine.
+    Where bf16 is faster by about that, two new sets may differ: name a format if they must have the same bytes"""
     compile: Compile = "auto"
     """the encoder, by torch.compile; auto: on a GPU with at least ten minutes of work, if a measurement says that it
     pays; never on a CPU. Unless no, a GPU's attention is compiled in any case, where torch can do it"""
@@ -50,6 +52,8 @@ class EmbedConfig(Options):
     """of the split, the groups, the background slices and the views"""
     dry_run: bool = False
     """print slices, bytes and time to expect, and write nothing"""
+    processes: int = count(1)
+    """with `dry_run`: how many processes the time is for, and how evenly they share the work"""
 
     def check_places(self) -> None:
         from kitsam.ct.case import find_cases

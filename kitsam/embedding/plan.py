@@ -4,14 +4,14 @@ The labels of all cases are read once. Of a training case every slice with kidne
 the others; of a validation case every slice. `plan.json` keeps that beside the shards, so that a restart goes on
 with the same samples, and other settings, another split or other labels in the same folder are refused.
 
-Training cases are dealt by seed into groups, validation cases stand alone: these are the units of work and of resume,
-the same whatever the number of processes. A group's samples are scattered over its shards, each of one stratum.
+Training cases are dealt by seed into groups, validation cases stand alone: these are the units of the set, the same
+whatever the number of processes. A group's samples are scattered over its shards, each of one stratum.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +80,14 @@ class Plan:
     skipped: dict[str, str]  # case -> why its labels cannot be used
 
 
+class Member(NamedTuple):
+    """A sample in its unit. A case without samples is one member too: its scan is read like any other."""
+
+    case: str
+    sample: SamplePlan | None
+    shard: str
+
+
 @dataclass(frozen=True)
 class Unit:
     """Cases whose slices are embedded together, and the shards they go to."""
@@ -88,17 +96,36 @@ class Unit:
     cases: tuple[str, ...]
     shards: dict[str, tuple[tuple[str, SamplePlan], ...]]  # shard name -> (case, sample)
 
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """In the order in which they are embedded and stand in their shards: by case, slice and view."""
+        samples: dict[str, list[tuple[SamplePlan, str]]] = {name: [] for name in self.cases}
+        for shard, places in self.shards.items():
+            for case, sample in places:
+                samples[case].append((sample, shard))
+        return tuple(
+            Member(case, sample, shard) for case, found in samples.items() for sample, shard in sorted(found) or NOTHING
+        )
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The first member of each case."""
+        return tuple(i for i, member in enumerate(self.members) if not i or member.case != self.members[i - 1].case)
+
     @property
     def samples(self) -> int:
         return sum(len(shard) for shard in self.shards.values())
 
 
-def count_samples(units: Sequence[Unit]) -> int:
+NOTHING = ((None, ""),)  # sample and shard of a case that has none
+
+
+def count_samples(units: Iterable[Unit]) -> int:
     return sum(unit.samples for unit in units)
 
 
 def make_plan(config: EmbedConfig, settings: dict[str, Any]) -> Plan:
-    """Read every case's labels, or the plan of an earlier start.
+    """Read every case's labels, or the plan of an earlier start, which decides on a number format that is left open.
 
     Cases that were refused before are tried again, since their files may have been mended. Raises `OptionError` where
     `config.out` was begun with other settings, another split or other labels, or no case can be used.
@@ -106,6 +133,8 @@ def make_plan(config: EmbedConfig, settings: dict[str, Any]) -> Plan:
     files = find_cases(config.data)
     earlier = read_plan(config.out) if (config.out / PLAN).exists() else None
     if earlier:
+        if settings["precision"] == "auto":
+            settings = {**settings, "precision": earlier.settings.get("precision")}
         _check_settings(config.out, earlier.settings, settings)
         _check_split(config, earlier, tuple(files))
         split, folds = earlier.split, earlier.folds

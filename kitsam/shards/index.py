@@ -4,7 +4,7 @@ It is written after its tar, so a tar without one is unfinished. With the offset
 looking through the tar; its checksum tells when the bytes are not those that were written.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,18 @@ class SampleEntry:
     kidneys: tuple[Box, ...] = ()  # around each kidney with its masses; since format 2
     tumors: tuple[Box, ...] = ()  # around each connected part of a tumor
     cysts: tuple[Box, ...] = ()
+
+    def moved(self, by: int) -> "SampleEntry":
+        """The entry of the same sample `by` bytes further on in a tar."""
+        (record, record_size), (mask, mask_size) = self.record, self.mask
+        return replace(
+            self,
+            embedding=self.embedding + by,
+            scale=None if self.scale is None else self.scale + by,
+            record=(record + by, record_size),
+            mask=(mask + by, mask_size),
+            ct=None if self.ct is None else (self.ct[0] + by, self.ct[1]),
+        )
 
 
 @dataclass(frozen=True)

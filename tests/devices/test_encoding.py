@@ -25,6 +25,21 @@ def test_encoding_slices_waits_for_nothing(channels, bfloat16, image):
     assert embeddings.shape == (3, 256, 20, 20) and embeddings.dtype == torch.float16 and embeddings.device == META
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("channels", ["gray", "adjacent", "windows"])
+def test_a_gpu_is_never_waited_for_while_slices_are_encoded(channels):
+    device = torch.device("cuda")
+    encode = SliceEncoder(Encoder("tiny", 320), InputConfig(channels=channels), True, device, batch_size=4)
+    scan = torch.zeros(5, 64, 48, device=device)
+    expected = encode(scan, [0, 2, 4], VIEWS)  # the first time, torch looks for the fastest kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        embeddings = encode(scan, [0, 2, 4], VIEWS)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(embeddings, expected)
+
+
 def test_where_nothing_may_be_compiled_nothing_is(image, monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("compiled")

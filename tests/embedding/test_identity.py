@@ -149,7 +149,7 @@ def test_merging_without_the_record_of_a_unit_is_an_error(copy, data, monkeypatc
     def forget(*_):
         lost.unlink()
 
-    monkeypatch.setattr(embedding, "_embed_units", forget)
+    monkeypatch.setattr(embedding, "_embed_share", forget)
     with pytest.raises(KitsamError, match=lost.name):
         embedding.run(config)
 

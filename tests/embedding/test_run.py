@@ -183,6 +183,7 @@ def test_a_dry_run_says_what_an_embed_then_writes_and_writes_nothing(data, shard
     assert embedding.run(embed_config(data, tmp_path / "set", dry_run=True)) == 0
     assert not (tmp_path / "set").exists()
     text = capsys.readouterr().out
+    assert "balance" not in text
     manifest = read_manifest(shards)
     assert number_after("slices", text) == sum(entry.samples for entry in (*manifest.train, *manifest.val))
     assert number_after("shards", text) == len(list(shards.rglob("*.tar")))
@@ -190,6 +191,13 @@ def test_a_dry_run_says_what_an_embed_then_writes_and_writes_nothing(data, shard
     # Enough for the disk's check before the start, and no more than the allowance for headers, records and masks.
     assert written <= number_after("bytes", text) <= 1.25 * written
     assert " min " in text
+
+
+def test_a_dry_run_says_how_evenly_processes_would_share_the_work(data, tmp_path, capsys):
+    assert embedding.run(embed_config(data, tmp_path / "set", dry_run=True, processes=3, batch_size=2)) == 0
+    text = capsys.readouterr().out
+    slices, largest = number_after("slices", text), number_after("the largest share is", text)
+    assert f"{slices / 3 / largest:.1%} of ideal" in text and "3 processes" in text
 
 
 def number_after(name: str, table: str) -> int:

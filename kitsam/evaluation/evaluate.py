@@ -1,24 +1,25 @@
 """Stage 3: validation shards -> cascade -> label maps -> the official metrics.
 
-Each process labels its share of the cases from their stored embeddings, with boxes of the ROI decoder itself. Worker
-processes beside it compare with the truth at full resolution, while the device goes on with the next case, and write
-each result as it comes; a restart computes only what is missing. The main process merges the results in case order.
+Each process labels its share of the slices from their stored embeddings, with boxes of the ROI decoder itself; a case
+that several share is put together by the first of them. Worker processes beside it compare with the truth at full
+resolution, while the device goes on with the next case, and write each result as it comes; a restart computes only what
+is missing. The main process merges the results in case order.
 """
 
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate import PartialState
 
-from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth
+from kitsam.ct.body import BodyBox
+from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth, try_case
 from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
 from kitsam.decoding.initial import read_initial_decoder
@@ -33,11 +34,12 @@ from kitsam.evaluation.case_results import (
     write_result,
 )
 from kitsam.evaluation.config import EvaluateConfig
+from kitsam.evaluation.labelling import ByCascade, ByTrueBoxes, Labelling, OnWholeSlices
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
+from kitsam.evaluation.spans import SPANS, read_spans, remove_spans, share_cases, spans_of, write_span
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
-from kitsam.inference.cascade import EmbeddingSource, cascade_of, label_volume
-from kitsam.inference.zero_shot import label_by_true_boxes
+from kitsam.inference.cascade import EmbeddingSource, cascade_of
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import Manifest, ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
@@ -48,10 +50,9 @@ from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import look_anew, remove_leftovers, sha256_of
 from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.pieces import Pieces
-from kitsam.system.processes import deal, report_lost_peer, start_processes
+from kitsam.system.processes import report_lost_peer, start_processes
+from kitsam.system.shares import Part
 
-# A case of the shard set and its truth -> (S, H, W) uint8 labels.
-LabelCase = Callable[[ShardEntry, Volume], np.ndarray]
 MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
 
@@ -91,18 +92,30 @@ def _evaluate(
     processes: PartialState,
 ) -> int:
     """Score what is missing, then write the results of all. Returns the exit code."""
-    label = _labels_of(config, shards, runs, processes.device)
+    labelling = _labelling(config, shards, runs, processes.device)
     fingerprint, missing = decide(lambda: _missing(config, runs, shards))
-    cases = {entry.case: entry for entry in shards.manifest.val}
-    share = deal([cases[name].samples for name in missing], processes.num_processes)[processes.process_index]
-    _score_cases({number: missing[number] for number in share}, files, cases, label, config, fingerprint)
-    return decide(lambda: _finish(config, sorted(cases), runs, shards))
+    entries = {entry.case: entry for entry in shards.manifest.val}
+    shares = share_cases(
+        [entries[name].samples for name in missing], config.cascade.batch_size, processes.num_processes
+    )
+    cases = [Case(entries[name], files[name], spans_of(shares, index)) for index, name in enumerate(missing)]
+    _score_cases(cases, shares[processes.process_index], labelling, config, fingerprint)
+    return decide(lambda: _finish(config, sorted(entries), runs, shards))
+
+
+class Case(NamedTuple):
+    """A case to evaluate."""
+
+    entry: ShardEntry
+    files: CaseFiles
+    spans: list[Part]  # of the processes that label it
 
 
 def _missing(config: EvaluateConfig, runs: dict[Target, TrainedDecoder], shards: ShardSet) -> tuple[str, list[str]]:
     """A hash of all that decides the results, and the cases that have none of it yet."""
     fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
     remove_leftovers(config.out, "*/.tmp-*")
+    remove_spans(config.out)
     return fingerprint, [case.case for case in shards.manifest.val if not is_done(config.out, case.case, fingerprint)]
 
 
@@ -147,29 +160,61 @@ def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: Shard
 
 
 def _score_cases(
-    names: dict[int, str],  # by number, counted over all processes
-    files: dict[str, CaseFiles],
-    cases: dict[str, ShardEntry],
-    label: LabelCase,
-    config: EvaluateConfig,
-    fingerprint: str,
+    cases: list[Case], share: list[Part], labelling: Labelling, config: EvaluateConfig, fingerprint: str
 ) -> None:
-    """Label the cases one by one, while worker processes write and score those before."""
+    """Label this process's share of the cases one by one, while worker processes write and score those before."""
     waiting: deque[Future[None]] = deque()
     pieces = Pieces()
-    with case_workers(config.workers, len(names)) as pool, progress("Evaluating", len(names), "cases") as tick:
-        for number, name in names.items():
-            with pieces.piece(number):
-                truth = _read_truth(files[name], config.out, fingerprint)
-            if truth is not None:
-                labels = label(cases[name], truth)
-                waiting.append(pool.submit(save_and_score, config.out, files[name], labels, fingerprint))
-            while len(waiting) > MOST_WAITING * config.workers:
-                waiting.popleft().result()
+    truths: dict[Part, Volume] = {}  # of what is shared with other processes
+
+    def begin() -> None:
+        for part in share:
+            case = cases[part.item]
+            name = case.files.name
+            truth = _read_truth_once(case, part, pieces, config.out, fingerprint)
+            if truth is not None and case.spans == [part]:
+                submit(case, labelling.label(case.entry, truth))
+            elif truth is not None:
+                truths[part] = truth
+                write_span(config.out, name, "begun", part, labelling.begin(case.entry, truth, part.first, part.stop))
             tick(1, name)
+
+    def go_on() -> None:
+        look_anew(config.out / SPANS)
+        for part, truth in truths.items():
+            case = cases[part.item]
+            begun = read_spans(config.out, case.files.name, "begun", case.spans)
+            labels = labelling.go_on(case.entry, truth, begun, part.first, part.stop)
+            write_span(config.out, case.files.name, "labels", part, labels)
+
+    def finish() -> None:
+        look_anew(config.out / SPANS)
+        for part, truth in truths.items():
+            case = cases[part.item]
+            if part.first == 0:
+                labels = read_spans(config.out, case.files.name, "labels", case.spans)
+                submit(case, labelling.finish(case.entry, truth, labels))
         for future in waiting:
             future.result()
+
+    def submit(case: Case, labels: np.ndarray) -> None:
+        waiting.append(pool.submit(save_and_score, config.out, case.files, labels, fingerprint))
+        while len(waiting) > MOST_WAITING * config.workers:
+            waiting.popleft().result()
+
+    with case_workers(config.workers, len(share)) as pool, progress("Evaluating", len(share), "cases") as tick:
+        for stage in (begin, go_on, finish):
+            together(stage)
     pieces.finish()
+
+
+def _read_truth_once(case: Case, part: Part, pieces: Pieces, out: Path, fingerprint: str) -> Volume | None:
+    """The process with the first span of a case says what there is to say of it."""
+    if part.first == 0:
+        with pieces.piece(part.item):
+            return _read_truth(case.files, out, fingerprint)
+    truth = try_case(read_truth, case.files)
+    return None if isinstance(truth, CaseError) else truth
 
 
 def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
@@ -185,36 +230,21 @@ def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
     return truth
 
 
-def _labels_of(
+def _labelling(
     config: EvaluateConfig, shards: ShardSet, runs: dict[Target, TrainedDecoder], device: torch.device
-) -> LabelCase:
-    """By the runs' cascade, to which of the truth only shape and spacing count, or by true boxes without training."""
+) -> Labelling:
+    """By the runs' cascade, or by true boxes without training."""
 
     def source(entry: ShardEntry) -> EmbeddingSource:
         return lambda first, count: shards.validation_slices(entry, first, count).embeddings(device)
 
+    def body_of(entry: ShardEntry) -> BodyBox | None:
+        return shards.validation_slices(entry, 0, 1).records[0].body
+
     if not runs:
         decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
-
-        def label(entry: ShardEntry, truth: Volume) -> np.ndarray:
-            return label_by_true_boxes(decoder, source(entry), truth.voxels, truth.spacing, config.cascade.batch_size)
-
-    else:
-        cascade = cascade_of(runs, config.cascade, device)
-
-        def label(entry: ShardEntry, truth: Volume) -> np.ndarray:
-            return label_volume(cascade, source(entry), truth.voxels.shape, truth.spacing)
-
-    return partial(_label_whole, shards, label)
-
-
-def _label_whole(shards: ShardSet, label: LabelCase, entry: ShardEntry, truth: Volume) -> np.ndarray:
-    """Labels of the whole slices, where those of the set are cut to the body."""
-    body = shards.validation_slices(entry, 0, 1).records[0].body
-    if body is None:
-        return label(entry, truth)
-    inside = label(entry, replace(truth, voxels=body.cut(truth.voxels)))
-    return body.put_back(inside, truth.voxels.shape)
+        return OnWholeSlices(ByTrueBoxes(decoder, source, config.cascade.batch_size), body_of)
+    return OnWholeSlices(ByCascade(cascade_of(runs, config.cascade, device), source), body_of)
 
 
 def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:
@@ -226,6 +256,7 @@ def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:
 
 def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder], shards: ShardSet) -> int:
     """Write and print the results of all cases. Returns the exit code."""
+    remove_spans(config.out)
     look_anew(config.out / CASES)
     results = {name: read_result(config.out, name) for name in names}
     scores = {name: result.scores for name, result in results.items() if result.scores}

@@ -63,6 +63,19 @@ def label_volume(
         roi &= _inside(boxes, shape)
     roi = clean_roi(roi, spacing, cascade.config.smallest_roi)
     label = np.where(roi, KIDNEY, 0).astype(np.uint8)
+    add_lesions(cascade, embeddings, label, spacing, boxes)
+    return drop_small_lesions(label, spacing, cascade.config.smallest_lesion)
+
+
+def add_lesions(
+    cascade: Cascade,
+    embeddings: EmbeddingSource,
+    label: np.ndarray,  # (S, H, W) uint8, KIDNEY on the ROI
+    spacing: tuple[float, float, float],
+    boxes: SliceBoxes | None = None,
+) -> None:
+    """Write tumors and cysts into `label`, whose slices are asked each for itself."""
+    roi, shape = label > 0, label.shape
     # A box drawn by hand is believed where the ROI decoder saw nothing.
     allowed = roi if boxes is None else np.ones(shape, bool)
     tumor = _lesion_probabilities(cascade, cascade.tumor, embeddings, roi, spacing, boxes)
@@ -71,7 +84,6 @@ def label_volume(
         part = slice(first, first + len(tumor_probability))
         lesion = _most_probable(tumor_probability, cyst_probability, cascade.config.lesion_threshold)
         label[part] = np.where(allowed[part] & (lesion > 0), lesion, label[part])
-    return drop_small_lesions(label, spacing, cascade.config.smallest_lesion)
 
 
 def find_roi(cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, int, int]) -> np.ndarray:

@@ -11,6 +11,7 @@ from tiny import evaluate_config
 from kitsam.ct.case import find_cases
 from kitsam.ct.volume import read_label
 from kitsam.evaluation import evaluate as evaluator
+from kitsam.evaluation import labelling
 from kitsam.evaluation.metrics import score_case
 from kitsam.inference.config import CascadeConfig
 from kitsam.system.errors import KitsamError, OptionError
@@ -63,8 +64,8 @@ def test_started_again_only_what_is_missing_or_was_made_otherwise_is_computed(co
     shutil.copytree(results, config.out)
     before = rows(config.out)
     labelled = []
-    original = evaluator.label_volume
-    monkeypatch.setattr(evaluator, "label_volume", lambda *given: labelled.append(1) or original(*given))
+    original = labelling.label_volume
+    monkeypatch.setattr(labelling, "label_volume", lambda *given: labelled.append(1) or original(*given))
     evaluator.run(config)
     assert not labelled and rows(config.out) == before
     (config.out / "cases" / f"{val[0]}.json").unlink()

@@ -1,0 +1,128 @@
+"""How a validation case gets its labels: at once, or in spans of its slices by several processes.
+
+In spans the device's work, asking decoders about slices, is shared; what looks at a volume in 3-D is done for the whole
+case between: `begin` for each span, `go_on` for each span once all have begun, `finish` when all are there. The labels
+are the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from kitsam.ct.body import BodyBox
+from kitsam.ct.labels import KIDNEY
+from kitsam.ct.volume import Volume
+from kitsam.inference.cascade import (
+    Cascade,
+    EmbeddingSource,
+    add_lesions,
+    clean_roi,
+    drop_small_lesions,
+    find_roi,
+    label_volume,
+)
+from kitsam.inference.zero_shot import label_by_true_boxes
+from kitsam.sam.decoder import BoxDecoder
+from kitsam.shards.manifest import ShardEntry
+
+Embeddings = Callable[[ShardEntry], EmbeddingSource]
+
+
+class Labelling(Protocol):
+    """Labels are (S, H, W) uint8, those of a span (stop - first, H, W)."""
+
+    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray: ...
+
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray: ...
+
+    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
+        """`begun`: of the whole case, not kept."""
+
+    def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class OnWholeSlices:
+    """Where the slices of a set are cut to the body: labels at last cover the whole ones."""
+
+    labelling: Labelling  # of what is cut
+    body_of: Callable[[ShardEntry], BodyBox | None]
+
+    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray:
+        return self._put_back(entry, truth, self.labelling.label(entry, self._cut(entry, truth)))
+
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray:
+        return self.labelling.begin(entry, self._cut(entry, truth), first, stop)
+
+    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
+        return self.labelling.go_on(entry, self._cut(entry, truth), begun, first, stop)
+
+    def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
+        return self._put_back(entry, truth, self.labelling.finish(entry, self._cut(entry, truth), labels))
+
+    def _cut(self, entry: ShardEntry, truth: Volume) -> Volume:
+        body = self.body_of(entry)
+        return truth if body is None else replace(truth, voxels=body.cut(truth.voxels))
+
+    def _put_back(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
+        body = self.body_of(entry)
+        return labels if body is None else body.put_back(labels, truth.voxels.shape)
+
+
+@dataclass(frozen=True)
+class ByCascade:
+    """Of the truth, only shape and spacing count."""
+
+    cascade: Cascade
+    embeddings: Embeddings
+
+    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray:
+        return label_volume(self.cascade, self.embeddings(entry), truth.voxels.shape, truth.spacing)
+
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray:
+        shape = stop - first, *truth.voxels.shape[1:]
+        roi = find_roi(self.cascade, _from(self.embeddings(entry), first), shape)
+        return np.where(roi, KIDNEY, 0).astype(np.uint8)
+
+    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
+        roi = clean_roi(begun > 0, truth.spacing, self.cascade.config.smallest_roi)
+        labels = np.where(roi[first:stop], KIDNEY, 0).astype(np.uint8)
+        add_lesions(self.cascade, _from(self.embeddings(entry), first), labels, truth.spacing)
+        return labels
+
+    def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
+        return drop_small_lesions(labels, truth.spacing, self.cascade.config.smallest_lesion)
+
+
+@dataclass(frozen=True)
+class ByTrueBoxes:
+    """Without training: each slice for itself."""
+
+    decoder: BoxDecoder
+    embeddings: Embeddings
+    batch_size: int  # slices, or boxes, at once
+
+    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray:
+        return self.begin(entry, truth, 0, len(truth.voxels))
+
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray:
+        source = _from(self.embeddings(entry), first)
+        return label_by_true_boxes(self.decoder, source, truth.voxels[first:stop], truth.spacing, self.batch_size)
+
+    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
+        return begun[first:stop]
+
+    def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
+        return labels
+
+
+def _from(embeddings: EmbeddingSource, start: int) -> EmbeddingSource:
+    """The same source, whose first slice is `start`."""
+
+    def source(first: int, count: int) -> Tensor:
+        return embeddings(start + first, count)
+
+    return source

@@ -70,6 +70,9 @@ COMMANDS = {
         "bench.processes:run",
         "training steps on one and several processes, and what they wait for",
     ),
+    "bench scale": Command(
+        "bench.config:BenchScaleConfig", "bench.scale:run", "1 to 512 GPUs, computed from measured times"
+    ),
     "bench evaluator": Command(
         "bench.config:BenchEvaluatorConfig", "bench.evaluator:run", "score, against the official way"
     ),

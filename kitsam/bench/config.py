@@ -76,6 +76,33 @@ class BenchProcessesConfig(Options):
 
 
 @dataclass
+class BenchScaleConfig(Options):
+    """How fast embed, train and evaluate are on 1 to 512 GPUs and what bounds them, computed from measured times."""
+
+    encoder: Path | None = place("file", None)
+    """figures of `kitsam bench encoder --json`: seconds a slice"""
+    decoder: Path | None = place("file", None)
+    """figures of `kitsam bench decoder --json`: seconds a step"""
+    training: Path | None = place("file", None)
+    """figures of `kitsam bench training --json`, rather than those of the decoder: seconds a step, and of two processes
+    the way of the gradients"""
+    slice_seconds: float | None = number(None, above=0)
+    """to encode a slice, where it is known otherwise; what nobody gives is computed for an H100, and marked so"""
+    step_seconds: float | None = number(None, above=0)
+    """of a training step of 64 slices on one device"""
+    exchange_seconds: float | None = number(None, above=0)
+    """of the gradients' way between two processes"""
+    storage: float = number(20.0, above=0)
+    """GB that all processes together read or write in a second; an assumption"""
+    cases: Path | None = place("file", None)
+    """CSV with a column `slices`, a row for each case; sizes spread as KiTS23's are if not given"""
+    views: int = count(1)
+    """of each training slice"""
+    json: Path | None = place("new file", None)
+    """file for the figures"""
+
+
+@dataclass
 class BenchEvaluatorConfig(Options):
     """Seconds of `kitsam score` and of the official way, in one run on the same label maps of full KiTS size."""
 

@@ -6,17 +6,17 @@ memory for each batch would cost more than the reading. A batch is therefore val
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from kitsam.shards.fetch import Fetcher
 from kitsam.shards.order import SampleAddress, SampleOrder
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.system.errors import ShardError
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def batches(
     ahead = max(workers, 1)  # batches in the making at a time
     buffers = [_Buffer(shards.buffer(order.batch_size // ranks)) for _ in range(workers + 1)]
     with ExitStack() as stack:
-        fetcher = _Fetcher(shards, order, steps, fetch_ahead, stack) if fetch_ahead and shards.source.remote else None
+        fetcher = Fetcher(shards, order, steps, fetch_ahead, stack) if fetch_ahead and shards.source.remote else None
         threads = _start_threads(workers, stack) if workers else None
 
         def read(step: int, addresses: list[SampleAddress], buffer: _Buffer) -> tuple[T, _Buffer]:
@@ -90,32 +90,3 @@ class _Buffer:
         if self.copy_end:
             self.copy_end.synchronize()
         return self.rows
-
-
-class _Fetcher:
-    """Fetches the shards of coming steps into the cache, in the order in which they will be needed."""
-
-    def __init__(self, shards: ShardSet, order: SampleOrder, steps: range, ahead: int, stack: ExitStack) -> None:
-        self.shards, self.order, self.ahead = shards, order, ahead
-        self.next, self.stop = steps.start, steps.stop
-        self.fetches: dict[int, Future] = {}  # by number of the shard
-        self.thread = ThreadPoolExecutor(1)
-        stack.callback(self.thread.shutdown, wait=False, cancel_futures=True)
-
-    def advance(self, step: int) -> None:
-        """Fetch the shards of the next `ahead` steps from `step` on.
-
-        A shard fetched before is fetched again when a later step needs it: if it is still in the cache, that only marks
-        it as used.
-        """
-        while self.next < min(step + self.ahead, self.stop):
-            for number in dict.fromkeys(address.shard for address in self.order.batch(self.next)):
-                if number not in self.fetches or self.fetches[number].done():
-                    self.fetches[number] = self.thread.submit(self._fetch, number)
-            self.next += 1
-
-    def _fetch(self, number: int) -> None:
-        entry = self.shards.manifest.train[number]
-        # After an error the reader of the shard tries again, and reports it.
-        with suppress(ShardError):
-            self.shards.source.open(entry.name, entry.sha256).close()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitsam.system.options import Options, amount, number, place, positional
+from kitsam.system.options import Options, amount, count, number, place, positional
 
 Storage = Literal["float16", "int8"]
 
@@ -16,9 +16,11 @@ class CacheConfig(Options, section="cache"):
     folder: Path | None = place("new folder", None)
     """folder of the cache; $KITSAM_CACHE/shards, or ~/.cache/kitsam/shards, if not given"""
     size: float = amount(100.0)
-    """most that the cached shards may take, GiB; what was used longest ago goes first"""
+    """most that the cached shards may take, beside those on their way, GiB; what was used longest ago goes first"""
     ahead: int = number(100, least=0)
     """steps by which shards are fetched before they are needed"""
+    fetches: int = count(8)
+    """shards that are fetched at a time ahead of need"""
 
 
 @dataclass

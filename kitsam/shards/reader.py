@@ -138,7 +138,7 @@ class ShardSet:
         scales = torch.empty(stored.shape[:2]) if self.dtype == torch.int8 else None
         labels: dict[int, _Labels] = {}
         with ExitStack() as stack:
-            files: dict[str, BinaryIO] = {}
+            files = self.source.open_early(places, stack)
             # In their order on the disk.
             for number in sorted(range(len(places)), key=lambda i: (places[i][0].name, places[i][1].embedding)):
                 shard, entry = places[number]

@@ -4,24 +4,32 @@ A set at an address is read file by file through a folder on this machine, share
 lies there under its own SHA-256, so that it is right or absent, whichever set or version it belongs to; one process
 fetches it, the others wait for it. What was used longest ago goes when the cache is full. A file that is removed while
 another process reads it stays readable until it is closed. The manifest and the files beside it, which have no checksum
-of their own, are fetched by each process that reads them and are gone when it has.
+of their own, are fetched by each process that reads them and are gone when it has. While a tar is on its way for the
+first time, its samples may be read without it (`head_start.py`).
 """
 
 import hashlib
 import itertools
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from kitsam.shards.config import CacheConfig
+from kitsam.shards.head_start import HEAD_START, HeadStart
+from kitsam.shards.index import SampleEntry
 from kitsam.system.download import Damage, DownloadError, download, is_address
 from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.files import cache_folder, remove_leftovers, sha256_of, temporary_name
 from kitsam.system.locks import alone
+
+if TYPE_CHECKING:
+    from kitsam.shards.manifest import ShardEntry
 
 GIB = 2**30
 _copies = itertools.count()  # of this process, that its threads' do not meet
@@ -35,11 +43,17 @@ class Source(Protocol):
     def open(self, name: str, sha256: str) -> BinaryIO:
         """A tar, unbuffered. Raises `ShardError` naming it when it cannot be had."""
 
+    def open_early(self, samples: Iterable[tuple["ShardEntry", SampleEntry]], stack: ExitStack) -> dict[str, BinaryIO]:
+        """By the names of shards files to read these samples from, where that is faster than to open their tars."""
+
     def index(self, name: str, sha256: str) -> Path:
         """A tar's index, as a local file."""
 
     def small_file(self, name: str) -> AbstractContextManager[Path | None]:
-        """The manifest or a file beside it, as a local file that is there in the block; None when the set has none."""
+        """The manifest or a file beside it, as a local file that is there in the block; None when the set has none.
+
+        Raises `ShardError` naming its address when that cannot be asked.
+        """
 
 
 def open_source(shards: str | Path, cache: CacheConfig, option: str) -> Source:
@@ -68,6 +82,9 @@ class Folder:
         except OSError as error:
             raise ShardError(f"{self.folder / name}: no such shard") from error
 
+    def open_early(self, samples: Iterable[tuple["ShardEntry", SampleEntry]], stack: ExitStack) -> dict[str, BinaryIO]:
+        return {}
+
     def index(self, name: str, sha256: str) -> Path:
         return self.folder / Path(name).with_suffix(".json")
 
@@ -83,18 +100,32 @@ class CachedAddress:
     def __init__(self, address: str, cache: CacheConfig) -> None:
         self.address = address.rstrip("/")
         self.folder = (cache.folder or cache_folder() / "shards").expanduser()
-        self.bound = int(cache.size * GIB)
+        self.bound, self.fetches = int(cache.size * GIB), cache.fetches  # bytes, shards at a time
+        # Where nobody fetches tars ahead of need, reading samples without them only puts them off.
+        self.head_start = HeadStart(self.address, self.folder, HEAD_START if cache.ahead else 0)
 
-    def open(self, name: str, sha256: str) -> BinaryIO:
-        path = self.folder / f"{sha256}.tar"
+    def open(self, name: str, sha256: str, ended: threading.Event | None = None) -> BinaryIO:
+        """`ended`: when it is set, nobody wants the tar any more."""
+        path = self._tar(sha256)
         while True:
-            self._have(f"{self.address}/{name}", path, lambda file: _check_sha256(file, sha256))
+            self._have(f"{self.address}/{name}", path, lambda file: _check_sha256(file, sha256), ended)
             try:
                 now = time.time_ns()  # the file system's own clock ticks some milliseconds apart
                 os.utime(path, ns=(now, now))
                 return open(path, "rb", buffering=0)
             except FileNotFoundError:
                 continue  # another process made room in between
+
+    def _tar(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}.tar"
+
+    def open_early(self, samples: Iterable[tuple["ShardEntry", SampleEntry]], stack: ExitStack) -> dict[str, BinaryIO]:
+        absent: defaultdict[ShardEntry, list[SampleEntry]] = defaultdict(list)
+        for shard, entry in samples:
+            # A validation case is read whole, and nobody fetches its tar in the meantime.
+            if shard.stratum and not self._tar(shard.sha256).exists():
+                absent[shard].append(entry)
+        return self.head_start.open(absent, stack)
 
     def index(self, name: str, sha256: str) -> Path:
         path = self.folder / f"{sha256}.json"
@@ -107,24 +138,28 @@ class CachedAddress:
         remove_leftovers(self.folder)
         own = hashlib.sha256(self.address.encode()).hexdigest()[:16]
         with temporary_name(self.folder / f"{own}-{next(_copies)}-{name}") as path:
-            with suppress(ShardError):
-                _fetch(f"{self.address}/{name}", path, lambda file: None)
-            yield path if path.exists() else None
+            there = _fetch_if_there(f"{self.address}/{name}", path)
+            yield path if there else None
 
-    def _have(self, address: str, path: Path, check: Callable[[Path], None]) -> None:
+    def _have(
+        self, address: str, path: Path, check: Callable[[Path], None], ended: threading.Event | None = None
+    ) -> None:
         if path.exists():
             return
         # Silently: processes that train in step want the same shards, and all but one wait each time.
         with alone(path):
             if not path.exists():
-                _fetch(address, path, check)
+                # A killed process leaves a temporary file, which others know and remove.
+                with temporary_name(path) as temporary:
+                    _fetch(address, temporary, check, ended)
+                    os.replace(temporary, path)
                 self._make_room(path)
 
     def _make_room(self, newest: Path) -> None:
         """Remove what was used longest ago until the tars fit; `newest` stays, whatever its size."""
         with alone(self.folder / "cache"):
             tars = []
-            for path in self.folder.glob("*.tar"):
+            for path in self.folder.glob("[0-9a-f]*.tar"):
                 try:
                     status = path.stat()
                 except FileNotFoundError:
@@ -141,12 +176,23 @@ class CachedAddress:
                         excess -= size
 
 
-def _fetch(address: str, path: Path, check: Callable[[Path], None]) -> None:
+def _fetch(address: str, path: Path, check: Callable[[Path], None], ended: threading.Event | None) -> None:
     """Raises `ShardError` naming the address when it cannot be had, `KitsamError` when the disk fails."""
     try:
-        download(address, path, check)
+        download(address, path, check, ended=ended)
     except DownloadError as error:
         raise ShardError(str(error)) from error
+
+
+def _fetch_if_there(address: str, path: Path) -> bool:
+    """Raises as `_fetch` does, but not where the server says that it has no such file."""
+    try:
+        download(address, path, lambda file: None)
+    except DownloadError as error:
+        if error.absent:
+            return False
+        raise ShardError(str(error)) from error
+    return True
 
 
 def _check_sha256(file: Path, expected: str) -> None:

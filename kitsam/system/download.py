@@ -5,20 +5,25 @@ is not tried again. The file grows as NAME.part and gets its name after its chec
 """
 
 import os
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from kitsam.system.console import warn
 from kitsam.system.errors import KitsamError
-from kitsam.system.transfer import Transfer, Trouble, disk_errors, transfer
+from kitsam.system.transfer import Transfer, disk_errors, transfer
+from kitsam.system.trouble import Trouble
 
 TRIES = 5  # in a row that get no further
 FIRST_DELAY = 1.0  # seconds; doubles from try to try
 
 
 class DownloadError(KitsamError):
-    """An address that does not bring its file."""
+    """An address that does not bring its file. `absent`: for all that can be told, there is none."""
+
+    def __init__(self, message: str, absent: bool = False) -> None:
+        super().__init__(message)
+        self.absent = absent
 
 
 class Damage(KitsamError):
@@ -38,13 +43,14 @@ def download(
     resumable: bool = False,
     size: int | None = None,
     title: str = "",
+    ended: threading.Event | None = None,
 ) -> None:
     """Put the bytes of `address` at `path`; where several may want it, inside `alone(path)`.
 
     `check` gets the complete file under another name and raises `Damage` when it should be fetched again, another
     `KitsamError` when that is of no use. `resumable`: it knows the file's checksum, so that what one run leaves, unlike
     bytes of any version, may be gone on with by a later one. `size`: bytes, where a server may not tell. `title`: of a
-    progress bar.
+    progress bar. `ended`: when it is set, nobody wants the file any more.
 
     Raises `DownloadError` naming the address, `KitsamError` naming the file when the disk fails.
     """
@@ -54,7 +60,7 @@ def download(
         if not resumable:
             part.unlink(missing_ok=True)
     try:
-        _complete(Transfer(address, part, size, title), check)
+        _complete(Transfer(address, part, size, title, ended or threading.Event()), check)
         with disk_errors(path):
             os.replace(part, path)
     finally:
@@ -73,15 +79,16 @@ def _complete(task: Transfer, check: Callable[[Path], None]) -> None:
         except Trouble as error:
             trouble = error
         if not trouble.may_pass:
-            raise DownloadError(f"{task.address}: {trouble}") from trouble
+            raise DownloadError(f"{task.address}: {trouble}", trouble.absent) from trouble
         # A server that cannot resume must not look like progress each time, or a broken one is asked for ever.
         failures = 0 if task.received() > furthest else failures + 1
         furthest = max(furthest, task.received())
         if failures >= TRIES:
-            raise DownloadError(f"{task.address}: {trouble} (tried {TRIES} times without getting further)") from trouble
+            tries = f"tried {TRIES} times without getting further"
+            raise DownloadError(f"{task.address}: {trouble} ({tries})", trouble.absent) from trouble
         delay = FIRST_DELAY * 2 ** max(failures - 1, 0)
         warn(f"{task.address}: {trouble}; trying again in {delay:g} s")
-        time.sleep(delay)
+        task.ended.wait(delay)
 
 
 def _judge(part: Path, check: Callable[[Path], None], in_one_piece: bool) -> None:

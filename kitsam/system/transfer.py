@@ -3,12 +3,14 @@
 http and https use the session of fsspec's file system, not its files: those hide a reply's status and Content-Range,
 and only they tell whether a server goes on where it should. Other addresses go through fsspec's drivers, which have
 time limits of their own; where none is installed (gs:) or there is none (pipe:), through the tool that webdataset's
-`gopen` runs, which starts from the beginning. A full disk is a `KitsamError`, not trouble of the network.
+`gopen` runs, which starts from the beginning. A full disk is a `KitsamError`, not trouble of the network. Spans of a
+file come without the rest of it, where the server has them.
 """
 
 import asyncio
 import os
 import select
+import shutil
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -17,9 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from kitsam.system.console import progress
+from kitsam.system.drivers import Span, driver_blocks, driver_span, has_driver, missing_driver, whole
 from kitsam.system.errors import KitsamError
+from kitsam.system.loop import run
+from kitsam.system.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
     from fsspec.implementations.http import HTTPFileSystem
     from webdataset.gopen import Pipe
 
@@ -28,14 +34,11 @@ BLOCK = 1 << 20  # bytes
 MEGABYTE = 1_000_000
 
 _MAY_PASS = (408, 425, 429)  # of HTTP's 4xx: timeout, too early, too many requests
+_ABSENT = (404, 410)
 
 
-class Trouble(Exception):
-    """Why a transfer brought no complete file."""
-
-    def __init__(self, reason: str, may_pass: bool = True) -> None:
-        super().__init__(reason)
-        self.may_pass = may_pass
+class NotWanted(KitsamError):
+    """The program ends while a file is on its way."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Transfer:
     part: Path  # the file as far as it has come
     size: int | None  # bytes of the whole, as far as known
     title: str  # of a progress bar; none where empty
+    ended: threading.Event  # set when nobody wants it any more
 
     def received(self) -> int:
         """Bytes that are there."""
@@ -54,71 +58,65 @@ class Transfer:
 
 def transfer(task: Transfer) -> None:
     """Bring what is missing of the part. Raises `Trouble`, or `KitsamError` when the disk fails."""
-    if task.address.startswith(("http://", "https://")):
-        _over_http(task)
-        return
-    if _has_driver(task.address):
-        offset = task.received()
-        blocks = _driver_blocks(task.address, offset)
+    if _is_web(task.address):
+        with _web_trouble():
+            run(_get(_web(), task))
     else:
-        offset, blocks = 0, _tool_blocks(task.address)
-    with closing(blocks), _writing(task, offset, task.size) as write:
-        for block in blocks:
-            write(block)
+        offset, blocks = _blocks(task)
+        with closing(blocks), _writing(task, offset, task.size) as write:
+            for block in blocks:
+                write(block)
+    with disk_errors(task.part), open(task.part, "rb+") as file:
+        os.fsync(file.fileno())
 
 
-def _over_http(task: Transfer) -> None:
+def _is_web(address: str) -> bool:
+    return address.startswith(("http://", "https://"))
+
+
+def _blocks(task: Transfer) -> tuple[int, Iterator[bytes]]:
+    """Where they begin, and what a driver or a tool brings from there on."""
+    if has_driver(task.address):
+        return task.received(), driver_blocks(task.address, task.received())
+    missing = missing_driver(task.address)
+    if missing and not (task.address.startswith("gs:") and shutil.which("gsutil")):
+        raise Trouble(missing, may_pass=False)
+    return 0, _tool_blocks(task.address)
+
+
+def _web() -> "HTTPFileSystem":
     import aiohttp
     import fsspec
 
     limits = aiohttp.ClientTimeout(total=None, sock_connect=STALLED, sock_read=STALLED)
     # Proxies count, as for any other tool; a signed address arrives as it was signed; bytes come as they are stored.
     client = {"timeout": limits, "trust_env": True, "auto_decompress": False}
-    system = fsspec.filesystem("http", client_kwargs=client, encoded=True, skip_instance_cache=True)
+    return fsspec.filesystem("http", client_kwargs=client, encoded=True, skip_instance_cache=True)
+
+
+@contextmanager
+def _web_trouble() -> Iterator[None]:
+    import aiohttp
+
     try:
-        _run_in(system.loop, _get(system, task))
+        yield
     except asyncio.TimeoutError as error:
         raise Trouble(f"no byte for {STALLED:g} s") from error
     except aiohttp.InvalidURL as error:
         raise Trouble("not an address", may_pass=False) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise _trouble_of(error) from error
-
-
-def _run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[None, None, None]) -> None:
-    """As fsspec's `sync`, which leaves a coroutine at work when the wait for it is interrupted."""
-    ended = threading.Event()
-
-    async def run() -> None:
-        try:
-            await coroutine
-        finally:
-            ended.set()
-
-    future = asyncio.run_coroutine_threadsafe(run(), loop)
-    try:
-        while not ended.wait(1):
-            pass  # Windows takes Ctrl-C between two waits only
-        future.result()
-    except BaseException:
-        future.cancel()
-        ended.wait(1)
-        raise
+        raise trouble_of(error) from error
 
 
 async def _get(system: "HTTPFileSystem", task: Transfer) -> None:
     import aiohttp
 
     offset = task.received()
-    headers = {"User-Agent": "kitsam", "Accept-Encoding": "identity"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-    url = system.encode_url(task.address)
+    url, headers = system.encode_url(task.address), _headers(f"{offset}-" if offset else "")
     async with await system.set_session() as session, session.get(url, headers=headers) as reply:
         if reply.status == 416 and offset:
             return  # nothing is left to send: the part is complete, or never was of this file, as its check will tell
-        if reply.status >= 400:
-            raise Trouble(f"HTTP {reply.status} {reply.reason}", reply.status >= 500 or reply.status in _MAY_PASS)
+        _check_status(reply)
         if reply.status != 206:
             offset = 0
         elif not reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
@@ -138,42 +136,57 @@ async def _get(system: "HTTPFileSystem", task: Transfer) -> None:
         raise Trouble(f"the connection closed after {task.received()}{of_total} bytes")
 
 
-def _has_driver(address: str) -> bool:
-    import fsspec
+def _headers(wanted: str) -> dict[str, str]:
+    ranges = {"Range": f"bytes={wanted}"} if wanted else {}
+    return {"User-Agent": "kitsam", "Accept-Encoding": "identity", **ranges}
 
+
+def _check_status(reply: "ClientResponse") -> None:
+    status = reply.status
+    if status >= 400:
+        raise Trouble(f"HTTP {status} {reply.reason}", status >= 500 or status in _MAY_PASS, status in _ABSENT)
+
+
+def read_spans(spans: list[Span]) -> list[bytes | Trouble]:
+    """The bytes of each span, all under way at once, or why they did not come; the spans are of one server."""
+
+    async def read() -> list[bytes | Trouble]:
+        if not _is_web(spans[0].address):
+            return await asyncio.gather(*(_or_trouble(driver_span(span)) for span in spans))
+        system = _web()
+        async with await system.set_session() as session:
+            answers = [_web_span(session, system.encode_url(span.address), span) for span in spans]
+            return await asyncio.gather(*map(_or_trouble, answers))
+
+    return run(read())
+
+
+async def _or_trouble(answer: Coroutine[None, None, bytes]) -> bytes | Trouble:
     try:
-        fsspec.get_filesystem_class(_scheme(address))
-    except (ImportError, ValueError):
-        return False
-    return True
+        return await answer
+    except Trouble as trouble:
+        return trouble
 
 
-def _driver_blocks(address: str, offset: int) -> Iterator[bytes]:
-    from fsspec.core import url_to_fs
-
-    try:
-        system, path = url_to_fs(address)
-        with system.open(path, "rb") as stream:
-            stream.seek(offset)
-            while block := stream.read(BLOCK):
-                yield block
-    except Exception as error:
-        # A driver raises what the library below it does, which is of no class known here.
-        raise _trouble_of(error) from error
+async def _web_span(session: "ClientSession", url: str, span: Span) -> bytes:
+    with _web_trouble():
+        async with session.get(url, headers=_headers(f"{span.offset}-{span.offset + span.size - 1}")) as reply:
+            _check_status(reply)
+            if not reply.headers.get("Content-Range", "").startswith(f"bytes {span.offset}-"):
+                raise Trouble("the server sent another range than asked for", may_pass=False)
+            return whole(await reply.read(), span.size)
 
 
 def _tool_blocks(address: str) -> Iterator[bytes]:
-    from fsspec.registry import known_implementations
     from webdataset.gopen import Pipe, gopen
 
     try:
         stream = gopen(address, "rb", bufsize=0)
         yield from _pipe_blocks(stream) if isinstance(stream, Pipe) else iter(lambda: stream.read(BLOCK), b"")
     except ValueError as error:
-        reason = known_implementations.get(_scheme(address), {}).get("err", "no driver and no tool for such an address")
-        raise Trouble(reason, may_pass=False) from error
+        raise Trouble("no driver and no tool for such an address", may_pass=False) from error
     except OSError as error:
-        raise _trouble_of(error) from error
+        raise trouble_of(error) from error
 
 
 def _pipe_blocks(stream: "Pipe") -> Iterator[bytes]:
@@ -195,16 +208,7 @@ def _pipe_blocks(stream: "Pipe") -> Iterator[bytes]:
     stream.close()
     # Nothing else tells a short file from a complete one.
     if stream.status not in stream.ignore_status:
-        raise Trouble(f"the tool that brings it failed with exit code {stream.status}")
-
-
-def _scheme(address: str) -> str:
-    return address.partition(":")[0]
-
-
-def _trouble_of(error: Exception) -> Trouble:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return Trouble(reason, may_pass=not isinstance(error, FileNotFoundError | PermissionError | ValueError))
+        raise Trouble(f"the tool that brings it failed with exit code {stream.status}", absent=True)
 
 
 @contextmanager
@@ -214,6 +218,8 @@ def _writing(task: Transfer, offset: int, total: int | None) -> Iterator[Callabl
     with _open(task.part, "ab" if offset else "wb") as file, bar if task.title else nullcontext(lambda _: None) as tick:
 
         def write(block: bytes) -> None:
+            if task.ended.is_set():
+                raise NotWanted(f"{task.address}: no longer wanted")
             rest = memoryview(block)
             with disk_errors(task.part):
                 while rest:
@@ -221,8 +227,6 @@ def _writing(task: Transfer, offset: int, total: int | None) -> Iterator[Callabl
             tick(len(block) / MEGABYTE)
 
         yield write
-        with disk_errors(task.part):
-            os.fsync(file.fileno())
 
 
 def _open(part: Path, mode: str) -> BinaryIO:

@@ -51,8 +51,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
         else:
             honored = wanted and fault not in ("whole", "stuck")
-            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if honored else 0
-            self._send(path.read_bytes(), start + (fault == "shifted"), fault)
+            first, _, last = wanted.removeprefix("bytes=").partition("-") if honored else ("0", "", "")
+            data = path.read_bytes()
+            self._send(data[: int(last) + 1] if last else data, int(first) + (fault == "shifted"), fault)
 
     def _send(self, data: bytes, start: int, fault: str) -> None:
         if start >= len(data) and start:

@@ -238,9 +238,23 @@ class TestDrivers:
         download(address, path, right)
         assert path.read_bytes() == CONTENT
 
-    @pytest.mark.parametrize("address", ["s3://bucket/x", "nonsense://x"])
-    def test_an_address_that_nothing_here_knows_is_one_line_that_helps(self, path, address, capsys):
-        with pytest.raises(DownloadError, match=f"^{address}: (Install s3fs[^\n]*|no driver and no tool[^\n]*)$"):
+    @pytest.mark.parametrize(
+        ("address", "reason"),
+        [
+            ("s3://bucket/x", 'needs s3fs, which is not installed: pip install s3fs, or "kitsam\\[s3\\]"'),
+            ("gs://bucket/x", 'needs gcsfs, which is not installed: pip install gcsfs, or "kitsam\\[gcs\\]"'),
+            ("nonsense://x", "no driver and no tool for such an address"),
+        ],
+    )
+    def test_an_address_that_nothing_here_knows_is_one_line_that_helps(
+        self, path, address, reason, capsys, monkeypatch
+    ):
+        for scheme in ("s3", "gs"):
+            monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, scheme, raising=False)
+        for package in ("s3fs", "gcsfs"):
+            monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.setenv("PATH", "")  # nor is there a gsutil
+        with pytest.raises(DownloadError, match=f"^{address}: {reason}$"):
             download(address, path, right)
         assert "trying again" not in capsys.readouterr().err
 

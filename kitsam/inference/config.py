@@ -18,8 +18,8 @@ class CascadeConfig(Options, section="cascade"):
     lesion_threshold: float = share(0.5)
     """probability above which a voxel of the ROI is tumor or cyst"""
     smallest_roi: float = amount(2.0)
-    """3-D parts of the ROI smaller than this are dropped, mL; what the scan's end cuts is taken to go on as far as it is
-    wide there"""
+    """3-D parts of the ROI smaller than this are dropped, mL; what the scan's end cuts is taken to go on as far as it
+    is wide there"""
     smallest_lesion: float = amount(0.1)
     """3-D parts of a tumor or cyst smaller than this become kidney, mL"""
     batch_size: int = count(16)

@@ -16,8 +16,7 @@ from kitsam.ct.instances import find_instances
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam.boxes import clip, enlarge
 from kitsam.sam.decoder import BoxDecoder
-from kitsam.sam.masks import slice_probabilities
-from kitsam.system.devices import to_device
+from kitsam.sam.masks import raise_probabilities
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,5 @@ def ask(
     probabilities = embeddings.new_zeros((len(embeddings), *size), dtype=torch.float32)
     for first in range(0, count, boxes_at_once or max(count, 1)):
         part = slice(first, first + (boxes_at_once or count))
-        arrays = boxes.slices[part], boxes.boxes[part]
-        rows, corners = (to_device(torch.from_numpy(array), embeddings.device) for array in arrays)
-        answers = slice_probabilities(decoder, embeddings, rows, corners, size)
-        probabilities = torch.maximum(probabilities, answers)
+        raise_probabilities(probabilities, decoder, embeddings, boxes.slices[part], boxes.boxes[part])
     return probabilities

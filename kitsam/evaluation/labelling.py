@@ -13,17 +13,15 @@ import numpy as np
 from torch import Tensor
 
 from kitsam.ct.body import BodyBox
-from kitsam.ct.labels import KIDNEY
 from kitsam.ct.volume import Volume
 from kitsam.inference.cascade import (
     Cascade,
     EmbeddingSource,
     add_lesions,
-    clean_roi,
-    drop_small_lesions,
     find_roi,
     label_volume,
 )
+from kitsam.inference.cleanup import clean_roi, drop_small_lesions
 from kitsam.inference.zero_shot import label_by_true_boxes
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import ShardEntry
@@ -84,17 +82,17 @@ class ByCascade:
 
     def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray:
         shape = stop - first, *truth.voxels.shape[1:]
-        roi = find_roi(self.cascade, _from(self.embeddings(entry), first), shape)
-        return np.where(roi, KIDNEY, 0).astype(np.uint8)
+        return find_roi(self.cascade, _from(self.embeddings(entry), first), shape)
 
     def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
-        roi = clean_roi(begun > 0, truth.spacing, self.cascade.config.smallest_roi)
-        labels = np.where(roi[first:stop], KIDNEY, 0).astype(np.uint8)
+        clean_roi(begun, truth.spacing, self.cascade.config.smallest_roi)
+        labels = begun[first:stop].copy()
         add_lesions(self.cascade, _from(self.embeddings(entry), first), labels, truth.spacing)
         return labels
 
     def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
-        return drop_small_lesions(labels, truth.spacing, self.cascade.config.smallest_lesion)
+        drop_small_lesions(labels, truth.spacing, self.cascade.config.smallest_lesion)
+        return labels
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,18 @@ the rule of the autoPET challenge (lab-midas/autoPET, `val_script.py`, which joi
 how well a lesion is outlined is for Dice to say. Sizes are classed by the diameter of the ball that has the lesion's
 volume; 4 and 7 cm are where the T stages of kidney cancer change. Nothing is too small to count.
 
-Components are found slab by slab and joined where slabs meet, so that no volume of component numbers (four bytes a
-voxel) is ever held.
+Components are found slab by slab and joined where slabs meet.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import product
 
 import numpy as np
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from kitsam.evaluation.slabs import Slab, box_of
+from kitsam.ct.boxes import box_of
+from kitsam.ct.parts import CORNERS, Parts
+from kitsam.evaluation.slabs import Slab
 
-TOUCHING = np.ones((3, 3, 3), bool)
 # Upper bounds of the diameter in cm; what is larger than all is the last class.
 SIZE_LIMITS_CM = (1.0, 2.0, 4.0, 7.0)
 SIZE_NAMES = ("<1 cm", "1–2 cm", "2–4 cm", "4–7 cm", "≥7 cm")
@@ -104,47 +100,27 @@ class Components:
     """3-D components of a mask that comes slab by slab: how many voxels each has, and shares with another mask."""
 
     def __init__(self, plane: tuple[int, int]) -> None:
+        self.parts = Parts(CORNERS, plane)
         self.sizes: list[np.ndarray] = []
         self.overlaps: list[np.ndarray] = []
-        self.links: list[np.ndarray] = []  # (2, N) pairs of numbers that are one component
-        self.count = 0  # numbers given so far, from 1 on
-        self.end = -1  # the plane after the last one seen
-        self.last = np.zeros(plane, np.int32)  # numbers on that last plane
 
     def add(self, mask: np.ndarray, other: np.ndarray, slab: Slab) -> None:
         """`mask`, `other`: (T, H, W) bool, the slab's own planes."""
         box = box_of(mask)
-        if box is not None:
-            numbers, parts = ndimage.label(mask[:, box[0], box[1]], TOUCHING)
-            numbers[numbers > 0] += self.count
-            shared = numbers[other[:, box[0], box[1]]]
-            self.sizes.append(np.bincount(numbers.ravel(), minlength=self.count + parts + 1)[self.count + 1 :])
-            self.overlaps.append(np.bincount(shared, minlength=self.count + parts + 1)[self.count + 1 :])
-            self.count += parts
-            rows, columns = (slice(part.start + cut.start, part.start + cut.stop) for part, cut in zip(slab[-2:], box))
-            if slab.start == self.end:
-                self._link(numbers[0], rows, columns)
-        self.last[:] = 0
-        if box is not None:
-            self.last[rows, columns] = numbers[-1]
-        self.end = slab.start + len(mask)
-
-    def _link(self, numbers: np.ndarray, rows: slice, columns: slice) -> None:
-        """Join what touches the plane before."""
-        before = np.pad(self.last, 1)
-        for down, right in product((0, 1, 2), repeat=2):
-            above = before[rows.start + down : rows.stop + down, columns.start + right : columns.stop + right]
-            both = (above > 0) & (numbers > 0)
-            self.links.append(np.unique(np.stack([above[both], numbers[both]]), axis=1))
+        if box is None:
+            return
+        mask, other = (np.ascontiguousarray(some[:, box[0], box[1]]) for some in (mask, other))
+        rows, columns = (slice(part.start + cut.start, part.start + cut.stop) for part, cut in zip(slab[-2:], box))
+        numbers, count = self.parts.number(mask, (slice(slab.start, slab.start + len(mask)), rows, columns))
+        for counts, some in ((self.sizes, mask), (self.overlaps, other & mask)):
+            counts.append(np.bincount(numbers[some], minlength=count + 1)[1:])
 
     def join(self) -> tuple[np.ndarray, np.ndarray]:
         """(N,) voxels of each component, and (N,) those that the other mask shares."""
-        if not self.count:
+        if not self.parts.count:
             return np.zeros(0, int), np.zeros(0, int)
-        pairs = np.concatenate(self.links, axis=1) - 1 if self.links else np.zeros((2, 0), int)
-        graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape=(self.count, self.count))
-        count, which = connected_components(graph, directed=False)
+        part, count = self.parts.join()
         return tuple(
-            np.bincount(which, weights=np.concatenate(parts), minlength=count).astype(int)
-            for parts in (self.sizes, self.overlaps)
+            np.bincount(part, weights=np.concatenate(counts), minlength=count).astype(int)
+            for counts in (self.sizes, self.overlaps)
         )

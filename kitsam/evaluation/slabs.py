@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kitsam.ct.boxes import box_of
+
 SLAB_BYTES = 2 << 20
 PLANES_PER_MARGIN = 4  # at least, so that little is done twice
 Box = tuple[slice, slice, slice]
@@ -44,15 +46,3 @@ def slabs(truth: np.ndarray, prediction: np.ndarray, margin: int) -> Iterator[Sl
         if box is not None:
             parts = (np.ascontiguousarray(volume[first:end, box[0], box[1]]) for volume in (truth, prediction))
             yield Slab(*parts, slice(start - first, stop - first), start, stop == planes, *box)
-
-
-def box_of(*volumes: np.ndarray) -> tuple[slice, slice] | None:
-    """Rows and columns that hold all that is not 0 in volumes of one shape; None where all is 0."""
-    filled = volumes[0].max(axis=0)
-    for volume in volumes[1:]:
-        filled = np.maximum(filled, volume.max(axis=0))
-    rows = np.flatnonzero(filled.any(axis=1))
-    if not len(rows):
-        return None
-    columns = np.flatnonzero(filled[rows[0] : rows[-1] + 1].any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from kitsam.evaluation.slabs import box_of, slabs, slowest_first
+from kitsam.ct.boxes import box_of
+from kitsam.evaluation.slabs import slabs, slowest_first
 from kitsam.evaluation.surface_table import surface_areas
 
 Spacing = tuple[float, float, float]  # mm between slices, rows, columns

@@ -4,11 +4,13 @@ A decoder speaks for the inside of its box only: outside, its probability counts
 Where boxes of one slice overlap, the largest probability counts.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kitsam.sam.decoder import BoxDecoder
+from kitsam.system.devices import to_device
 
 
 def logits_on_slices(logits: Tensor, height: int, width: int) -> Tensor:
@@ -26,19 +28,26 @@ def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-def slice_probabilities(
+def raise_probabilities(
+    probabilities: Tensor,  # (B, height, width) float32
     decoder: BoxDecoder,
     embeddings: Tensor,  # (B, 256, G, G)
-    slice_of_box: Tensor,  # (P,) rows of `embeddings`
-    boxes: Tensor,  # (P, 4) in pixels of the slice
-    size: tuple[int, int],  # rows, columns of the slice
-) -> Tensor:
-    """(B, H, W) float32: at each pixel the largest probability of the boxes around it, zero outside all boxes."""
-    height, width = size
-    probabilities = boxes.new_zeros((len(embeddings), height, width))
-    if len(boxes):
-        to_cells = embeddings.shape[-1] / max(height, width)
-        logits = decoder(embeddings, slice_of_box, boxes * to_cells)
-        answers = logits_on_slices(logits, height, width).sigmoid() * inside_boxes(boxes, height, width)
-        probabilities.scatter_reduce_(0, slice_of_box[:, None, None].expand_as(answers), answers, "amax")
-    return probabilities
+    slice_of_box: np.ndarray,  # (P,) rows of `embeddings`
+    boxes: np.ndarray,  # (P, 4) float32, in pixels of the slice
+) -> None:
+    """Raise each pixel's probability to the largest that the decoder gives it in a box around it.
+
+    Box by box, since a kidney's box is a tenth of its slice: that takes a quarter of the time of whole slices.
+    """
+    height, width = probabilities.shape[1:]
+    to_cells = embeddings.shape[-1] / max(height, width)
+    rows, corners = (to_device(torch.from_numpy(array), embeddings.device) for array in (slice_of_box, boxes))
+    answers = logits_on_slices(decoder(embeddings, rows, corners * to_cells), height, width).sigmoid_()
+    for row, (x0, y0, x1, y1), answer in zip(slice_of_box.tolist(), _pixels_inside(boxes), answers):
+        part = probabilities[row, y0:y1, x0:x1]
+        torch.maximum(part, answer[y0:y1, x0:x1], out=part)
+
+
+def _pixels_inside(boxes: np.ndarray) -> list[list[int]]:
+    """(P, 4) boxes -> first column, first row, end of columns, end of rows of the pixels whose center lies inside."""
+    return np.ceil(np.maximum(boxes - 0.5, 0)).astype(int).tolist()

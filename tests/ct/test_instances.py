@@ -1,8 +1,11 @@
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
+from kitsam.ct import boxes
 from kitsam.ct.instances import find_instances
 
 PIXEL = (1.0, 1.0)
@@ -18,7 +21,6 @@ def test_two_kidneys_of_a_slice_get_a_box_each():
     found = find_instances(roi, PIXEL, 8, 25)
     assert found.slices.tolist() == [1, 1]
     assert found.boxes.tolist() == [[10, 20, 30, 40], [70, 22, 95, 38]]
-    assert set(np.unique(found.labels)) == {0, 1, 2}
 
 
 def test_near_parts_share_a_box_and_distant_ones_do_not():
@@ -40,19 +42,38 @@ def test_specks_get_no_box_unless_they_are_all_there_is():
     found = find_instances(roi, PIXEL, 8, 25)
     assert found.slices.tolist() == [0, 1]
     assert found.boxes.tolist() == [[5, 5, 25, 25], [50, 50, 53, 52]]
-    assert not found.labels[0, 50, 50]
 
 
 def test_an_empty_volume_has_no_instances():
     found = find_instances(np.zeros((2, 9, 9), bool), PIXEL, 8, 25)
-    assert len(found.boxes) == len(found.slices) == 0 and not found.labels.any()
+    assert len(found.boxes) == len(found.slices) == 0
 
 
-@given(hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 24), st.integers(1, 24))), st.floats(0.3, 3))
-def test_every_slice_with_roi_has_a_box_and_boxes_are_tight(roi, mm):
-    found = find_instances(roi, (mm, mm), 8, 25)
+def instances_by_scipy(roi, pixel, merge, smallest):
+    """The same on the whole volume, part by part."""
+    reach = [1, *(2 * int(merge / 2 / mm) + 1 for mm in pixel)]
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[1] = True
+    numbers, count = ndimage.label(ndimage.maximum_filter(roi, size=reach, mode="constant"), in_plane)
+    found = []
+    for number in range(1, count + 1):
+        z, rows, columns = np.nonzero((numbers == number) & roi)
+        found.append((z[0], [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], len(z)))
+    slices = sorted({z for z, *_ in found})
+    largest = {z: max((one for one in found if one[0] == z), key=lambda one: one[2]) for z in slices}  # the first
+    keep = [one for one in found if one[2] * pixel[0] * pixel[1] >= smallest or one is largest[one[0]]]
+    return [z for z, *_ in keep], [box for _, box, _ in keep]
+
+
+@pytest.mark.parametrize("slab_bytes", [boxes.SLAB_BYTES, 0], ids=["one slab", "slabs of a slice"])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    roi=hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 24), st.integers(1, 24))),
+    pixel=st.tuples(st.floats(0.3, 3), st.floats(0.3, 3)),
+    merge=st.sampled_from([0, 2, 8]),
+)
+def test_instances_are_those_of_the_whole_volume_in_the_same_order(slab_bytes, roi, pixel, merge, monkeypatch):
+    monkeypatch.setattr(boxes, "SLAB_BYTES", slab_bytes)
+    found = find_instances(roi, pixel, merge, 25)
+    assert (found.slices.tolist(), found.boxes.tolist()) == instances_by_scipy(roi, pixel, merge, 25)
     assert set(found.slices.tolist()) == set(np.flatnonzero(roi.any(axis=(1, 2))).tolist())
-    for number, (z, box) in enumerate(zip(found.slices, found.boxes.astype(int)), 1):
-        rows, columns = np.nonzero(found.labels[z] == number)
-        assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    assert not found.labels[~roi].any()

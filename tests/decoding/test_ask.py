@@ -5,7 +5,7 @@ from rounding import assert_close_to_rounding, roundings
 from kitsam.decoding.ask import SliceBoxes, ask, kidney_boxes, roi_box, roi_boxes
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam.decoder import random_decoder
-from kitsam.sam.masks import slice_probabilities
+from kitsam.sam.masks import raise_probabilities
 
 SIZE = (32, 48)  # rows, columns
 
@@ -38,8 +38,9 @@ def test_boxes_asked_a_few_at_a_time_get_the_same_answer(device):
     boxes = SliceBoxes(np.array([0, 0, 2, 2]), corners)
     decoder = random_decoder(4, 16 * 4, 0).eval().to(device)
     whole, parts = (ask(decoder, embeddings, boxes, SIZE, at_once) for at_once in (None, 1))
-    rows, places = torch.from_numpy(boxes.slices).to(device), torch.from_numpy(corners).to(device)
-    assert torch.equal(whole, slice_probabilities(decoder, embeddings, rows, places, SIZE))
+    probabilities = torch.zeros(3, *SIZE, device=device)
+    raise_probabilities(probabilities, decoder, embeddings, boxes.slices, corners)
+    assert torch.equal(whole, probabilities)
     assert_close_to_rounding(parts, whole, *roundings(decoder.mask_decoder, device, 4 * 4))
     assert not whole[1].any() and whole[0, 5, 5] > 0 and not whole[0, 31].any()
 

@@ -7,7 +7,7 @@ from kitsam.decoding import ask as module
 from kitsam.decoding.ask import SliceBoxes, TargetDecoder
 from kitsam.decoding.config import PromptConfig
 from kitsam.decoding.runs import load_run
-from kitsam.inference.cascade import Cascade, cascade_of, clean_roi, drop_small_lesions, label_volume
+from kitsam.inference.cascade import Cascade, cascade_of, label_volume, most_probable
 from kitsam.inference.config import CascadeConfig
 from kitsam.sam.decoder import random_decoder
 from kitsam.shards.reader import ShardSet
@@ -28,14 +28,12 @@ def answers(monkeypatch, cascade):
     """Let the decoders answer what the test says, by decoder: (S, H, W) probabilities, inside the boxes asked with."""
     said = {id(asked.decoder): np.zeros(SHAPE, np.float32) for asked in (cascade.roi, cascade.tumor, cascade.cyst)}
 
-    def answer(decoder, embeddings, rows, boxes, size):
+    def answer(probabilities, decoder, embeddings, rows, boxes):
         slices = embeddings[:, 0, 0, 0].long()
-        inside = torch.zeros((len(slices), *size))
-        for row, (x0, y0, x1, y1) in zip(rows, boxes.round().int()):
-            inside[row, y0:y1, x0:x1] = 1
-        return torch.from_numpy(said[id(decoder)])[slices] * inside
+        for row, (x0, y0, x1, y1) in zip(rows, boxes.round().astype(int)):
+            probabilities[row, y0:y1, x0:x1] = torch.from_numpy(said[id(decoder)])[slices[row], y0:y1, x0:x1]
 
-    monkeypatch.setattr(module, "slice_probabilities", answer)
+    monkeypatch.setattr(module, "raise_probabilities", answer)
     return {name: said[id(getattr(cascade, name).decoder)] for name in ("roi", "tumor", "cyst")}
 
 
@@ -90,23 +88,28 @@ def test_given_boxes_stand_for_those_of_the_roi(cascade, answers):
     assert (label[1:3, 12:18, 5:15] == TUMOR).all() and (label[1:3, 5:12, 5:15] == KIDNEY).all()
 
 
-def test_parts_are_measured_in_milliliters():
-    roi = np.zeros(SHAPE, bool)
-    roi[1:3, 0:10, 0:10] = True  # 2 x 5 mm x 100 mm2 = 1 mL
-    assert clean_roi(roi, SPACING, 0.99).sum() == 200 and not clean_roi(roi, SPACING, 1.01).any()
-    label = np.where(roi, TUMOR, 0).astype(np.uint8)
-    assert (drop_small_lesions(label, SPACING, 1.01)[roi] == KIDNEY).all()
-    assert (drop_small_lesions(label, SPACING, 0.99) == label).all()
+@pytest.mark.parametrize("margin", [0.1, 0.2], ids=["the same prompts", "other prompts"])
+def test_both_lesion_decoders_take_a_batch_of_embeddings_together(cascade, answers, margin):
+    answers["roi"][1:, 10:30, 10:30] = 0.9
+    answers["tumor"][:, 12:18, 12:18] = answers["cyst"][:, 20:26, 20:26] = 0.9
+    taken = []
+
+    def source(first: int, count: int) -> torch.Tensor:
+        taken.append((first, count))
+        return embeddings(first, count)
+
+    cyst = TargetDecoder(cascade.cyst.decoder, PromptConfig(margin=margin))
+    label = label_volume(
+        Cascade(cascade.roi, cascade.tumor, cyst, cascade.config, cascade.device), source, SHAPE, SPACING
+    )
+    assert taken == [(0, 3), (3, 1)] * 2
+    assert (label[1:, 12:18, 12:18] == TUMOR).all() and (label[1:, 20:26, 20:26] == CYST).all()
 
 
-def test_a_part_that_the_scan_cuts_goes_on_as_far_as_it_is_wide():
-    thin = (0.5, 1.0, 1.0)
-    for end in (0, SHAPE[0] - 1):
-        roi = np.zeros(SHAPE, bool)
-        roi[end, 0:20, 0:20] = True  # 0.2 mL are seen, 20 mm x 400 mm2 more are taken to follow
-        assert clean_roi(roi, thin, 8.1).sum() == 400 and not clean_roi(roi, thin, 8.3).any()
-    single = np.full((1, 20, 20), TUMOR, np.uint8)
-    assert (drop_small_lesions(single, thin, 16.1) == TUMOR).all()
+def test_what_is_below_the_threshold_is_nothing_and_the_first_class_wins_a_tie():
+    tumor, cyst = torch.tensor([0.5, 0.6, 0.6, 0.6, 0.2]), torch.tensor([0.5, 0.6, 0.7, 0.5, 0.6])
+    label = most_probable({TUMOR: tumor, CYST: cyst}, 0.5)
+    assert label.dtype == torch.uint8 and label.tolist() == [0, TUMOR, CYST, TUMOR, CYST]
 
 
 def test_the_answer_does_not_depend_on_the_batch_size(shards, runs, device):

@@ -1,8 +1,11 @@
+import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rounding import additions, assert_close_to_rounding
 
 from kitsam.sam.decoder import random_decoder
-from kitsam.sam.masks import inside_boxes, logits_on_slices, slice_probabilities
+from kitsam.sam.masks import inside_boxes, logits_on_slices, raise_probabilities
 
 
 def test_logits_come_back_to_where_the_slice_was_before_padding():
@@ -23,12 +26,44 @@ def test_a_decoder_answers_inside_its_boxes_and_the_larger_answer_stands():
     torch.manual_seed(0)
     decoder = random_decoder(2, 16 * 2, 0).eval()
     embeddings = torch.randn(2, 256, 2, 2)
-    boxes = torch.tensor([[0.0, 0, 10, 10], [5.0, 5, 20, 20], [0.0, 0, 4, 4]])
-    rows = torch.tensor([0, 0, 1])
-    together = slice_probabilities(decoder, embeddings, rows, boxes, (20, 20))
-    alone = [slice_probabilities(decoder, embeddings, rows[i : i + 1], boxes[i : i + 1], (20, 20)) for i in range(3)]
+    boxes = np.array([[0, 0, 10, 10], [5, 5, 20, 20], [0, 0, 4, 4]], np.float32)
+    rows = np.array([0, 0, 1])
+
+    def answer(some: slice) -> torch.Tensor:
+        probabilities = torch.zeros(2, 20, 20)
+        raise_probabilities(probabilities, decoder, embeddings, rows[some], boxes[some])
+        return probabilities
+
+    together = answer(slice(None))
+    alone = [answer(slice(i, i + 1)) for i in range(3)]
     assert_close_to_rounding(together, torch.stack(alone).amax(0), additions(decoder.mask_decoder, 2 * 2))
     assert not together[0, :5, 12:].any() and not together[1, 4:].any()
     assert together[0, 7, 7] > 0
-    nothing = slice_probabilities(decoder, embeddings, rows[:0], boxes[:0], (20, 20))
-    assert nothing.shape == (2, 20, 20) and not nothing.any()
+    assert not answer(slice(0, 0)).any()
+
+
+def whole_slices(decoder, embeddings, rows, boxes, size):
+    """The same by whole slices: each answer times the inside of its box, then the largest of a slice."""
+    rows, boxes = torch.from_numpy(rows), torch.from_numpy(boxes)
+    logits = logits_on_slices(decoder(embeddings, rows, boxes), *size)
+    answers = logits.sigmoid() * inside_boxes(boxes, *size)
+    probabilities = torch.zeros(len(embeddings), *size)
+    return probabilities.scatter_reduce(0, rows[:, None, None].expand_as(answers), answers, "amax")
+
+
+side = st.floats(0, 24, width=32)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), side, side, side, side), min_size=1, max_size=5), st.integers(0, 9))
+def test_box_by_box_is_bit_for_bit_what_whole_slices_give(boxes, seed):
+    rows = np.array([row for row, *_ in boxes])
+    corners = np.array([[min(a, c), min(b, d), max(a, c), max(b, d)] for _, a, b, c, d in boxes], np.float32)
+    logits = torch.randn(len(rows), 8, 8, generator=torch.Generator().manual_seed(seed))
+    embeddings, size = torch.zeros(3, 256, 24, 24), (20, 24)
+
+    def decoder(embeddings, rows, boxes):
+        return logits
+
+    probabilities = torch.zeros(3, *size)
+    raise_probabilities(probabilities, decoder, embeddings, rows, corners)
+    assert torch.equal(probabilities, whole_slices(decoder, embeddings, rows, corners, size))

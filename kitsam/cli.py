@@ -65,6 +65,9 @@ COMMANDS = {
     "bench shards": Command(
         "bench.config:BenchShardsConfig", "bench.shards:run", "samples a second, against the stock way"
     ),
+    "bench training": Command(
+        "bench.config:BenchTrainingConfig", "bench.training:run", "seconds of a training step, part by part"
+    ),
     "bench processes": Command(
         "bench.config:BenchProcessesConfig",
         "bench.processes:run",

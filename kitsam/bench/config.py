@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kitsam.ct.labels import Target
 from kitsam.shards.config import check_shards
 from kitsam.system.errors import OptionError
 from kitsam.system.options import Device, Options, count, number, place
@@ -23,6 +24,8 @@ class BenchShardsConfig(Options):
     """samples in one of its shards"""
     batch_size: int = count(64)
     """slices in a batch"""
+    target: Target = "tumor"
+    """decoder whose questions are drawn with each batch"""
     seconds: float = number(5.0, above=0)
     """time for which each reader is measured"""
     work: Path | None = place("folder", None)
@@ -62,12 +65,49 @@ class BenchProcessesConfig(Options):
     def check(self) -> None:
         if not self.processes:
             raise OptionError(f"{self.option('processes')}: must be one number at least")
-        for processes in self.processes:
-            if self.batch_size % processes:
-                raise OptionError(
-                    f"{self.option('processes')}: {self.batch_size} slices (--batch_size) cannot be shared evenly by "
-                    f"{processes} processes"
-                )
+        _check_batch(self.batch_size, self.processes, self.option("processes"))
+
+    def check_places(self) -> None:
+        super().check_places()
+        if self.shards:
+            check_shards(self.shards, self.option("shards"))
+
+
+def _check_batch(batch_size: int, counts: tuple[int, ...], option: str) -> None:
+    for processes in counts:
+        if batch_size % processes:
+            raise OptionError(
+                f"{option}: {batch_size} slices (--batch_size) cannot be shared evenly by {processes} processes"
+            )
+
+
+@dataclass
+class BenchTrainingConfig(Options):
+    """Seconds of a training step, part by part, and as `kitsam train` does it."""
+
+    target: Target = "tumor"
+    """which decoder"""
+    shards: Path | None = place("folder", None)
+    """shard set to train on; a temporary one is written if not given"""
+    grid: int = count(64)
+    """cells a side of the temporary set's embeddings: 64 for an input of 1024"""
+    batch_size: int = count(8)
+    """slices a step, over all processes"""
+    steps: int = count(10)
+    """steps to measure, after two that are not measured"""
+    workers: int = number(2, least=0)
+    """threads of each process that read batches"""
+    processes: int = count(1)
+    """processes of this machine; each takes its share of the batch, and of the processor's cores"""
+    device: Device = "auto"
+    """auto: a GPU for each process if there is one"""
+    work: Path | None = place("folder", None)
+    """folder for temporary files; the system's if not given"""
+    json: Path | None = place("new file", None)
+    """file for the figures"""
+
+    def check(self) -> None:
+        _check_batch(self.batch_size, (self.processes,), self.option("processes"))
 
     def check_places(self) -> None:
         super().check_places()

@@ -2,8 +2,9 @@
 
 `read()` reads the tars from end to end into one buffer and decodes nothing: the upper bound. The stock reader is
 webdataset's pipeline, decoded and batched, through its WebLoader, with the number of workers that is fastest. The third
-is the reader of `kitsam train`. The files are read once before, so that all three find them in the page cache. A second
-table shows the cost of opening sets of more and more shards.
+is the reader of `kitsam train`, alone and with a decoder's questions drawn for each batch, which is what training gets.
+The files are read once before, so that all find them in the page cache. A second table shows the cost of opening sets
+of more and more shards.
 """
 
 import json
@@ -11,11 +12,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -24,10 +26,14 @@ from rich.table import Table
 from kitsam import __version__
 from kitsam.bench.config import BenchShardsConfig
 from kitsam.bench.measure import MIB, Measurement, in_fresh_process, write_figures
+from kitsam.ct.labels import Target
 from kitsam.ct.split import Split
-from kitsam.ct.strata import STRATA
+from kitsam.ct.strata import STRATA, strata_for
+from kitsam.decoding.config import PromptConfig
 from kitsam.shards.batches import batches
+from kitsam.shards.boxes import MaskBoxes, mask_boxes
 from kitsam.shards.index import write_index
+from kitsam.shards.kidneys import KidneyBoxes
 from kitsam.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, count_strata, read_manifest, write_manifest
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.shards.sample import SampleRecord
@@ -41,9 +47,13 @@ from kitsam.system.seeds import generator
 if TYPE_CHECKING:
     from webdataset import WebLoader
 
+T = TypeVar("T")
+
 READ_BLOCK = 16 * MIB
 STOCK_WORKERS = (0, 1, 2, 4)
 MASK_SIDE = 512  # pixels
+SPACING = (3.0, 0.8, 0.8)  # mm between slices, rows, columns
+BOXES = {"merge": PromptConfig.merge, "smallest": PromptConfig.smallest}  # as `kitsam embed` keeps them
 # Sets that show the cost of opening: cells and pixels a side, samples a shard.
 SMALL_GRID, SMALL_MASK, SMALL_SAMPLES = 4, 64, 8
 SHARD_COUNTS = (10, 100, 1000)
@@ -77,7 +87,9 @@ def _measure_throughput(folder: Path, config: BenchShardsConfig) -> dict[str, An
             read_stock, folder, config.batch_size, workers, config.seconds
         )
     results["kitsam"] = in_fresh_process(read_kitsam, folder, config.batch_size, config.seconds)
-    bound, ours = results["read()"].value, results["kitsam"].value
+    questions = f"kitsam, {config.target} questions"
+    results[questions] = in_fresh_process(read_questions, folder, config.batch_size, config.seconds, config.target)
+    bound, ours, asked = (results[name].value for name in ("read()", "kitsam", questions))
     best = max(result.value for name, result in results.items() if name.startswith("WebLoader"))
     table = Table(
         "reader",
@@ -94,8 +106,8 @@ def _measure_throughput(folder: Path, config: BenchShardsConfig) -> dict[str, An
         )
     say(table)
     say(
-        f"kitsam: {ours / best:.1f} times WebLoader's best, {ours / bound:.0%} of read(); "
-        f"one batch is {config.batch_size * sample_bytes / MIB:.0f} MiB"
+        f"kitsam: {ours / best:.1f} times WebLoader's best, {ours / bound:.0%} of read(); with questions "
+        f"{asked / ours:.0%} of that; one batch is {config.batch_size * sample_bytes / MIB:.0f} MiB"
     )
     return {
         "batch_size": config.batch_size,
@@ -103,6 +115,8 @@ def _measure_throughput(folder: Path, config: BenchShardsConfig) -> dict[str, An
         "readers": {name: _figures(result) for name, result in results.items()},
         "ratio_to_stock": ours / best,
         "share_of_read": ours / bound,
+        "target": config.target,
+        "share_with_questions": asked / ours,
     }
 
 
@@ -171,7 +185,7 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
             encoder={"name": "none", "weights_sha256": "", "input_size": grid * 16, "seed": 0},
             input={},
             embedding={"dtype": "float16", "shape": [256, grid, grid]},
-            settings={},
+            settings={"boxes": BOXES},
             split=Split((), (), None),
             skipped={},
             voxels=(1, 1, 1, 1),
@@ -183,23 +197,26 @@ def make_set(folder: Path, samples: int, grid: int, samples_per_shard: int, mask
 
 
 def _add_sample(writer: ShardWriter, embedding: np.ndarray, stratum: str, case: int, index: int, side: int) -> None:
+    mask, boxes = _draw_mask(stratum, index % 5, side)
+    pixels = tuple(np.bincount(mask.ravel(), minlength=4).tolist())
+    record = SampleRecord(f"case_{case:05d}", index, 0, stratum, pixels, mask.shape, SPACING, ((1, 0, 0), (0, 1, 0)))
+    writer.add(embedding, mask, record, boxes)
+
+
+@cache
+def _draw_mask(stratum: str, shift: int, side: int) -> tuple[np.ndarray, MaskBoxes]:
+    """(side, side) uint8: two kidneys and what the stratum has, and its boxes."""
     mask = np.zeros((side, side), np.uint8)
     unit = side / 64
     if stratum != "background":
         y, x = (axis / unit for axis in np.ogrid[:side, :side])
         for column in (20, 44):
-            mask[(y - 38 - index % 5) ** 2 / 2 + (x - column) ** 2 < 5**2] = 1
+            mask[(y - 38 - shift) ** 2 / 2 + (x - column) ** 2 < 5**2] = 1
     if "tumor" in stratum:
         mask[int(40 * unit) : int(44 * unit), int(18 * unit) : int(24 * unit)] = 2
     if "cyst" in stratum:
         mask[int(35 * unit) : int(38 * unit), int(42 * unit) : int(45 * unit)] = 3
-    pixels = tuple(np.bincount(mask.ravel(), minlength=4).tolist())
-    shape, spacing = (side, side), (3.0, 0.8, 0.8)
-    writer.add(
-        embedding,
-        mask,
-        SampleRecord(f"case_{case:05d}", index, 0, stratum, pixels, shape, spacing, ((1, 0, 0), (0, 1, 0))),
-    )
+    return mask, mask_boxes(mask, SPACING[1:], **BOXES)
 
 
 def read_plainly(folder: Path, seconds: float) -> float:
@@ -248,14 +265,28 @@ def _decode_member(key: str, data: bytes) -> Any:
 
 
 def read_kitsam(folder: Path, batch_size: int, seconds: float) -> float:
-    """Samples a second of the batches that `kitsam train` reads."""
-    return _rate((len(samples.records) for samples in _batches(folder, batch_size)), seconds, 4 * batch_size)
+    """Samples a second of the reader of `kitsam train`, with which nothing is done."""
+    read = _batches(ShardSet(folder), batch_size, STRATA, lambda step, samples: samples)
+    return _rate((len(samples.records) for samples in read), seconds, 4 * batch_size)
 
 
-def _batches(folder: Path, batch_size: int) -> Iterator[Samples]:
-    shards = ShardSet(folder)
-    order = shards.order("natural", batch_size, 0, STRATA)
-    return batches(shards, order, range(10**9), lambda step, samples: samples)
+def read_questions(folder: Path, batch_size: int, seconds: float, target: Target) -> float:
+    """Samples a second of the batches that `kitsam train` gets, from slices of the strata that the target trains on."""
+    # segment-anything comes with them: other readers' processes do without.
+    from kitsam.training.config import TrainConfig
+    from kitsam.training.questions import questioner
+
+    shards, training = ShardSet(folder), TrainConfig(target, str(folder), folder)
+    prompt = training.prompt
+    ask = questioner(KidneyBoxes(shards, prompt.merge, prompt.smallest), target, prompt, training.seed, training.shift)
+    read = _batches(shards, batch_size, strata_for(target), ask)
+    return _rate((len(questions.stored) for questions in read), seconds, 4 * batch_size)
+
+
+def _batches(
+    shards: ShardSet, batch_size: int, strata: Sequence[str], prepare: Callable[[int, Samples], T]
+) -> Iterator[T]:
+    return batches(shards, shards.order("natural", batch_size, 0, strata), range(10**9), prepare)
 
 
 def _rate(counts: Iterator[int], seconds: float, warm_up: int) -> float:
@@ -271,7 +302,7 @@ def _rate(counts: Iterator[int], seconds: float, warm_up: int) -> float:
 def first_batch(folder: Path) -> float:
     """Seconds from the set's folder to its first batch."""
     start = time.perf_counter()
-    next(_batches(folder, OPENING_BATCH))
+    next(_batches(ShardSet(folder), OPENING_BATCH, STRATA, lambda step, samples: samples))
     return time.perf_counter() - start
 
 

@@ -59,7 +59,12 @@ def roi_boxes(prompt: PromptConfig, slices: int, size: tuple[int, int]) -> Slice
 def kidney_boxes(roi: np.ndarray, pixel: tuple[float, float], prompt: PromptConfig) -> SliceBoxes:
     """A lesion decoder's boxes around the kidneys of `roi`, (S, H, W) bool; `pixel`: mm a row and a column."""
     kidneys = find_instances(roi, pixel, prompt.merge, prompt.smallest)
-    return SliceBoxes(kidneys.slices, clip(enlarge(kidneys.boxes, prompt.margin), *roi.shape[1:]))
+    return boxes_around(SliceBoxes(kidneys.slices, kidneys.boxes), roi.shape[1:], prompt)
+
+
+def boxes_around(kidneys: SliceBoxes, size: tuple[int, int], prompt: PromptConfig) -> SliceBoxes:
+    """A lesion decoder's boxes around kidneys whose own boxes are tight; `size`: rows, columns."""
+    return SliceBoxes(kidneys.slices, clip(enlarge(kidneys.boxes, prompt.margin), *size))
 
 
 def ask(

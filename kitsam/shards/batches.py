@@ -1,22 +1,22 @@
-"""Batches of a training run, read ahead of the steps by a few threads into memory that is used again and again.
+"""Slices read ahead of those who use them, by a few threads into memory that is used again and again.
 
 Reading, PNG and zlib release the interpreter's lock, so threads are enough; one thread reads a whole batch. Fresh
 memory for each batch would cost more than the reading. A batch is therefore valid only until the next one is taken.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import partial
+from contextlib import ExitStack, closing
+from itertools import islice
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from kitsam.shards.fetch import Fetcher
-from kitsam.shards.order import SampleAddress, SampleOrder
-from kitsam.shards.reader import Samples, ShardSet
+from kitsam.shards.manifest import ShardEntry
+from kitsam.shards.order import SampleOrder
+from kitsam.shards.reader import Buffer, Samples, ShardSet
 
 T = TypeVar("T")
 
@@ -37,31 +37,64 @@ def batches(
     `workers`: threads; with 0 a batch is read when it is taken. `fetch_ahead`: how many steps before they are needed
     the shards of a set at an address are fetched, for all ranks of the machine; 0 leaves that to another process.
     """
-    ahead = max(workers, 1)  # batches in the making at a time
-    buffers = [_Buffer(shards.buffer(order.batch_size // ranks)) for _ in range(workers + 1)]
+
+    def reads() -> Iterator[Callable[[Buffer], T]]:
+        for step in steps:
+            # The addresses are looked up in this thread: the order caches windows, and is not safe for several threads.
+            addresses = order.rank_batch(step, rank, ranks)
+            yield lambda into, step=step, addresses=addresses: prepare(step, shards.read(addresses, into))
+
     with ExitStack() as stack:
         fetcher = Fetcher(shards, order, steps, fetch_ahead, stack) if fetch_ahead and shards.source.remote else None
-        threads = _start_threads(workers, stack) if workers else None
-
-        def read(step: int, addresses: list[SampleAddress], buffer: _Buffer) -> tuple[T, _Buffer]:
-            return prepare(step, shards.read(addresses, buffer.wait())), buffer
-
-        def begin(step: int) -> Callable[[], tuple[T, _Buffer]]:
-            """A call that returns the batch: it waits for the thread that reads it, or without threads reads it."""
-            # The addresses are looked up in this thread: the order caches windows, and is not safe for several threads.
-            call = partial(read, step, order.rank_batch(step, rank, ranks), buffers.pop())
-            return threads.submit(call).result if threads else call
-
-        calls = deque(begin(step) for step in steps[:ahead])
-        for number, step in enumerate(steps):
+        ahead = stack.enter_context(closing(_read_ahead(reads(), shards, order.batch_size // ranks, workers)))
+        for step in steps:
             if fetcher:
                 fetcher.advance(step)
+            yield next(ahead)
+
+
+def case_batches(
+    shards: ShardSet, cases: Sequence[ShardEntry], size: int, prepare: Callable[[int, Samples], T], workers: int = 2
+) -> Iterator[T]:
+    """Yield `prepare(number of the case, samples)` for each `size` slices of whole validation cases, in order."""
+
+    def reads() -> Iterator[Callable[[Buffer], T]]:
+        for number, case in enumerate(cases):
+            for first in range(0, case.samples, size):
+                yield lambda into, number=number, case=case, first=first: prepare(
+                    number, shards.validation_slices(case, first, size, into)
+                )
+
+    return _read_ahead(reads(), shards, size, workers)
+
+
+def _read_ahead(
+    reads: Iterator[Callable[[Buffer], T]],  # each is given a buffer
+    shards: ShardSet,
+    size: int,  # most slices of a batch
+    workers: int,
+) -> Iterator[T]:
+    """Yield what each of `reads` returns; while one is in use, `workers` of them are read."""
+    buffers = deque(_Lent(shards.buffer(size)) for _ in range(workers + 1))
+    with ExitStack() as stack:
+        threads = _start_threads(workers, stack) if workers else None
+
+        def begin(read: Callable[[Buffer], T]) -> Callable[[], tuple[T, _Lent]]:
+            """A call that returns the batch: it waits for the thread that reads it, or without threads reads it."""
+
+            def call() -> tuple[T, _Lent]:
+                buffer = buffers.popleft()
+                return read(buffer.wait()), buffer
+
+            return threads.submit(call).result if threads else call
+
+        calls = deque(map(begin, islice(reads, max(workers, 1))))
+        while calls:
             batch, buffer = calls.popleft()()
+            calls.extend(map(begin, islice(reads, 1)))
             yield batch
             buffer.release()
             buffers.append(buffer)
-            if number + ahead < len(steps):
-                calls.append(begin(steps[number + ahead]))
 
 
 def _start_threads(count: int, stack: ExitStack) -> ThreadPoolExecutor:
@@ -71,22 +104,22 @@ def _start_threads(count: int, stack: ExitStack) -> ThreadPoolExecutor:
     return threads
 
 
-class _Buffer:
-    """Memory for the embeddings of one batch after another.
+class _Lent:
+    """Memory for one batch after another.
 
     A GPU copies from pinned memory while the program goes on: `release` marks the end of that copy, `wait` waits for
     it.
     """
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows  # (B, 256, G, G)
-        self.copy_end = torch.cuda.Event() if rows.is_pinned() else None
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+        self.copy_end = torch.cuda.Event() if buffer.embeddings.is_pinned() else None
 
     def release(self) -> None:
         if self.copy_end:
             self.copy_end.record()
 
-    def wait(self) -> Tensor:
+    def wait(self) -> Buffer:
         if self.copy_end:
             self.copy_end.synchronize()
-        return self.rows
+        return self.buffer

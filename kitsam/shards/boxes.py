@@ -22,18 +22,23 @@ NO_BOXES = MaskBoxes((), (), ())
 
 
 def mask_boxes(mask: np.ndarray, pixel: tuple[float, float], merge: float, smallest: float) -> MaskBoxes:
-    """`mask`: (h, w) uint8 labels; `pixel`: mm a row and a column.
+    """`mask`: (h, w) uint8 labels; `pixel`: mm a row and a column; `merge` and `smallest`: as in `kidney_boxes`."""
+    if not mask.any():
+        return NO_BOXES
+    return MaskBoxes(
+        kidney_boxes(mask, pixel, merge, smallest),
+        _boxes(mask == TUMOR, pixel, 0.0, 0.0),
+        _boxes(mask == CYST, pixel, 0.0, 0.0),
+    )
+
+
+def kidney_boxes(mask: np.ndarray, pixel: tuple[float, float], merge: float, smallest: float) -> tuple[Box, ...]:
+    """Around each kidney of a mask.
 
     Parts of a kidney nearer than `merge` mm share a box; those below `smallest` mm2 get none, unless a slice has no
     larger one.
     """
-    if not mask.any():
-        return NO_BOXES
-    return MaskBoxes(
-        _boxes(mask > 0, pixel, merge, smallest),
-        _boxes(mask == TUMOR, pixel, 0.0, 0.0),
-        _boxes(mask == CYST, pixel, 0.0, 0.0),
-    )
+    return _boxes(mask > 0, pixel, merge, smallest)
 
 
 def _boxes(part: np.ndarray, pixel: tuple[float, float], merge: float, smallest: float) -> tuple[Box, ...]:

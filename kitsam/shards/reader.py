@@ -1,18 +1,19 @@
 """Read a shard set: training samples by address, validation cases slice by slice.
 
-Embeddings are read from the tars straight into the rows of one tensor, which can be reused from batch to batch; the
-indexes say where they lie. A sample costs one system call. The first time that a process reads a sample, and again when
-its file has changed, it is compared with the checksum in the index: that takes a fifth of the time of reading it from
-the page cache (measured: 2,300 samples/s instead of 2,770), which later passes over the same samples do not pay.
+Embeddings are read from the tars straight into the rows of one tensor, which can be reused from batch to batch, as can
+that of the masks; the indexes say where they lie. A sample costs one system call. The first time that a process reads a
+sample, and again when its file has changed, it is compared with the checksum in the index: that takes a fifth of the
+time of reading it from the page cache (measured: 2,300 samples/s instead of 2,770), which later passes over the same
+samples do not pay.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,15 @@ from kitsam.system.devices import to_device
 from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.records import decode_record
 
+MOST_MASK_PIXELS = 512**2  # of one that `kitsam embed` writes
 INDEX_CACHE = 64  # indexes, some 100 kB each; a step draws from a window of a few shards of each stratum
+
+
+class Place(NamedTuple):
+    """Where a sample is."""
+
+    shard: ShardEntry
+    number: int  # among the samples of the shard
 
 
 @dataclass(frozen=True)
@@ -41,12 +50,21 @@ class Samples:
     records: tuple[SampleRecord, ...]
     stored: Tensor  # (B, 256, G, G) float16 or int8
     scales: Tensor | None  # (B, 256) float32, of int8
-    masks: tuple[np.ndarray, ...]  # (h, w) uint8 each
+    squares: Tensor  # (B, S, S) uint8 labels, each slice's mask in the upper left corner, 0 beside it
+    masks: tuple[np.ndarray, ...]  # (h, w) uint8, the same without what is beside
+    places: tuple[Place, ...]
 
     def embeddings(self, device: torch.device) -> Tensor:
         """(B, 256, G, G) floating point."""
         scales = None if self.scales is None else to_device(self.scales, device)
         return restore(to_device(self.stored, device), scales)
+
+
+class Buffer(NamedTuple):
+    """Memory for the samples of one batch after another: where there is a GPU, such as it can copy from by itself."""
+
+    embeddings: Tensor  # (B, 256, G, G)
+    masks: Tensor  # (pixels,) uint8
 
 
 class ShardSet:
@@ -99,29 +117,41 @@ class ShardSet:
 
     def keys(self, addresses: Sequence[SampleAddress]) -> list[str]:
         """Keys of training samples."""
-        return [self._training_sample(address)[1].key for address in addresses]
+        return [self.entry(self._training_place(address)).key for address in addresses]
 
-    def buffer(self, count: int) -> Tensor:
-        """(count, 256, G, G) to read into: where there is a GPU, in memory that it can copy from by itself."""
+    def entry(self, place: Place) -> SampleEntry:
+        return self.index(place.shard).samples[place.number]
+
+    def buffer(self, count: int) -> Buffer:
+        """To read `count` samples into."""
+        pinned = torch.cuda.is_available()
         shape = (count, *self.manifest.embedding["shape"])
-        return torch.empty(shape, dtype=self.dtype, pin_memory=torch.cuda.is_available())
+        return Buffer(
+            torch.empty(shape, dtype=self.dtype, pin_memory=pinned),
+            torch.empty(count * MOST_MASK_PIXELS, dtype=torch.uint8, pin_memory=pinned),
+        )
 
-    def read(self, addresses: Sequence[SampleAddress], into: Tensor | None = None) -> Samples:
-        """Training samples by address.
+    def read(self, addresses: Sequence[SampleAddress], into: Buffer | None = None) -> Samples:
+        """Training samples by address. `into`: for at least as many samples; they lie in it."""
+        return self._read_samples([self._training_place(address) for address in addresses], into)
 
-        `into`: a `buffer` for at least as many samples; its first rows become their embeddings.
-        """
-        return self._read_samples([self._training_sample(address) for address in addresses], into)
+    def _training_place(self, address: SampleAddress) -> Place:
+        number = address.sample if self.fold is None else self._members[address.shard][address.sample]
+        return Place(self.manifest.train[address.shard], number)
 
-    def _training_sample(self, address: SampleAddress) -> tuple[ShardEntry, SampleEntry]:
-        shard = self.manifest.train[address.shard]
-        place = address.sample if self.fold is None else self._members[address.shard][address.sample]
-        return shard, self.index(shard).samples[place]
+    def validation_slices(self, shard: ShardEntry, first: int, count: int, into: Buffer | None = None) -> Samples:
+        """`count` slices of a validation case from `first` on, in order, fewer at its end; `into` as for `read`."""
+        numbers = range(first, min(first + count, shard.samples))
+        return self._read_samples([Place(shard, number) for number in numbers], into)
 
-    def validation_slices(self, shard: ShardEntry, first: int, count: int) -> Samples:
-        """`count` slices of a validation case from slice `first` on, in order; fewer at its end."""
-        entries = self.index(shard).samples[first : first + count]
-        return self._read_samples([(shard, entry) for entry in entries])
+    def labels(self, shard: ShardEntry) -> Iterator["Labels"]:
+        """Of all samples of a shard, read without their embeddings."""
+        with self.source.open(shard.name, shard.sha256) as file:
+            for entry in self.index(shard).samples:
+                begin = entry.record[0]
+                data = bytearray(sum(entry.mask) - begin)
+                _read_into(file, [memoryview(data)], begin, shard.name)
+                yield _decode_labels(data, begin, entry, f"{shard.name}: {entry.key}")
 
     def _compared_samples(self, name: str, file: BinaryIO) -> set[int]:
         """Offsets of the embeddings in a shard that were compared with their checksums since the file last changed."""
@@ -132,26 +162,45 @@ class ShardSet:
             self._compared[name] = (state, set())
         return self._compared[name][1]
 
-    def _read_samples(self, places: Sequence[tuple[ShardEntry, SampleEntry]], into: Tensor | None = None) -> Samples:
-        stored = (self.buffer(len(places)) if into is None else into)[: len(places)]
+    def _read_samples(self, places: Sequence[Place], into: Buffer | None = None) -> Samples:
+        buffer = into or self.buffer(len(places))
+        stored = buffer.embeddings[: len(places)]
         rows = stored.numpy()
         scales = torch.empty(stored.shape[:2]) if self.dtype == torch.int8 else None
-        labels: dict[int, _Labels] = {}
+        entries = [self.entry(place) for place in places]
+        found: dict[int, Labels] = {}
         with ExitStack() as stack:
             files = self.source.open_early(places, stack)
             # In their order on the disk.
-            for number in sorted(range(len(places)), key=lambda i: (places[i][0].name, places[i][1].embedding)):
-                shard, entry = places[number]
+            for number in sorted(range(len(places)), key=lambda i: (places[i].shard.name, entries[i].embedding)):
+                shard, entry = places[number].shard, entries[number]
                 if shard.name not in files:
                     files[shard.name] = stack.enter_context(self.source.open(shard.name, shard.sha256))
                 file = files[shard.name]
                 compared = self._compared_samples(shard.name, file)
-                labels[number] = _read_sample(file, rows[number], entry, shard.name, entry.embedding not in compared)
+                found[number] = _read_sample(file, rows[number], entry, shard.name, entry.embedding not in compared)
                 compared.add(entry.embedding)
                 if scales is not None:
-                    scales[number] = torch.from_numpy(labels[number].scales)
-        samples = [labels[number] for number in range(len(places))]
-        return Samples(tuple(one.record for one in samples), stored, scales, tuple(one.mask for one in samples))
+                    scales[number] = torch.from_numpy(found[number].scales)
+        labels = [found[number] for number in range(len(places))]
+        masks = [one.mask for one in labels]
+        squares = in_squares(masks, buffer.masks)
+        masks = tuple(square[: len(mask), : len(mask[0])] for square, mask in zip(squares.numpy(), masks))
+        return Samples(tuple(one.record for one in labels), stored, scales, squares, masks, tuple(places))
+
+
+def in_squares(masks: Sequence[np.ndarray], memory: Tensor | None = None) -> Tensor:
+    """(h, w) uint8 each -> (B, S, S), S the longest side of all; in `memory`, where they fit."""
+    side = max(max(mask.shape) for mask in masks)
+    pixels = len(masks) * side**2
+    if memory is None or len(memory) < pixels:
+        memory = torch.empty(pixels, dtype=torch.uint8)
+    squares = memory[:pixels].view(len(masks), side, side)
+    for square, mask in zip(squares.numpy(), masks):
+        height, width = mask.shape
+        square[:height, :width] = mask
+        square[height:], square[:, width:] = 0, 0
+    return squares
 
 
 def _check_fold(manifest: Manifest, fold: int | None, shards: str | Path) -> None:
@@ -164,7 +213,7 @@ def _check_fold(manifest: Manifest, fold: int | None, shards: str | Path) -> Non
 
 
 @dataclass(frozen=True)
-class _Labels:
+class Labels:
     """A sample without its embedding."""
 
     record: SampleRecord
@@ -172,7 +221,7 @@ class _Labels:
     scales: np.ndarray | None  # (256,) float32
 
 
-def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str, compare: bool) -> _Labels:
+def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str, compare: bool) -> Labels:
     """Read the embedding into `row`, (256, G, G); the same call reads the members behind it in the tar.
 
     `compare`: its bytes with the checksum in the index.
@@ -183,15 +232,20 @@ def _read_sample(file: BinaryIO, row: np.ndarray, entry: SampleEntry, shard: str
     _read_into(file, [numbers, memoryview(tail)], entry.embedding, shard)
     if compare and entry.crc32 is not None and crc32_of([numbers, tail]) != entry.crc32:
         raise ShardError(f"{shard}: {entry.key}: damaged: its bytes do not fit the checksum in the index")
+    scales = None if entry.scale is None else np.frombuffer(tail, np.float32, len(row), entry.scale - begin)
+    return _decode_labels(tail, begin, entry, f"{shard}: {entry.key}", scales)
+
+
+def _decode_labels(
+    data: bytearray, begin: int, entry: SampleEntry, source: str, scales: np.ndarray | None = None
+) -> Labels:
+    """`data`: the tar's bytes from offset `begin` to the end of the mask."""
 
     def member(offset: int, size: int) -> bytes:
-        return bytes(tail[offset - begin : offset - begin + size])
+        return bytes(data[offset - begin : offset - begin + size])
 
-    source = f"{shard}: {entry.key}"
     record = decode_record(member(*entry.record), SampleRecord, source, ShardError)
-    mask = decode_mask(member(*entry.mask), source, empty=not any(entry.pixels[1:]))
-    scales = None if entry.scale is None else np.frombuffer(tail, np.float32, len(row), entry.scale - begin)
-    return _Labels(record, mask, scales)
+    return Labels(record, decode_mask(member(*entry.mask), source, empty=not any(entry.pixels[1:])), scales)
 
 
 def _read_into(file: BinaryIO, buffers: list[memoryview], offset: int, shard: str) -> None:

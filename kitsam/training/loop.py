@@ -36,6 +36,7 @@ from kitsam.training.log import Log, start_log
 from kitsam.training.pictures import validation_pictures
 from kitsam.training.setup import Training, set_up, target_words
 from kitsam.training.step import train_step, trial_step
+from kitsam.training.transfer import on_device
 from kitsam.training.validation import can_validate, validate
 
 UNKNOWN = Progress.best_dice  # the Dice of a decoder that was never measured
@@ -126,7 +127,7 @@ def _train(training: Training, state: Progress) -> bool:
     config, accelerator = training.config, training.accelerator
     positive_weight = negative_ratio(training.shards.manifest.voxels, config.target) ** config.loss.balance
     log = Log(accelerator, config, training.shards, training.order)
-    questions = training.questions(range(state.step, config.steps))
+    questions = on_device(training.questions(range(state.step, config.steps)), accelerator.device)
     step_limit = timedelta(seconds=config.step_timeout)
     validation_limit = START_LIMIT  # of the first, in which torch may compile
     with (
@@ -177,15 +178,14 @@ def _due(step: int, config: TrainConfig) -> _Due:
 def _validate(training: Training, state: Progress, log: Log, watch: Watch) -> None:
     config, accelerator = training.config, training.accelerator
     decoder = TargetDecoder(training.decoder, config.prompt)
-    rank, ranks = accelerator.process_index, accelerator.num_processes
-    result = validate(decoder, training.shards, config.target, accelerator.device, rank, ranks, watch)
+    result = validate(accelerator, decoder, training.kidneys, config.target, config.workers, watch)
     score = result.score(config.validation.select)
     keep = _note_score(state, score)
     if accelerator.is_main_process:
         with watch.waiting():
             if keep:
                 write_decoder(config.out, training.decoder, training.record)
-            log.show(validation_pictures(decoder, training.shards, config.target, accelerator.device), state.step)
+            log.show(validation_pictures(accelerator, decoder, training.kidneys, config.target), state.step)
     log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
     log.note = "no validation Dice" if score is None else f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
 

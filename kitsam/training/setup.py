@@ -17,6 +17,7 @@ from kitsam.decoding.initial import read_initial_decoder
 from kitsam.decoding.runs import DecoderRecord, TrainedDecoder, check_leak, load_run, record_of
 from kitsam.sam.decoder import BoxDecoder, random_decoder
 from kitsam.shards.batches import batches
+from kitsam.shards.kidneys import KidneyBoxes
 from kitsam.shards.manifest import check_signature
 from kitsam.shards.order import SampleOrder, holds
 from kitsam.shards.reader import Samples, ShardSet
@@ -26,7 +27,7 @@ from kitsam.system.processes import START_LIMIT, prepare_group, use_cpu
 from kitsam.system.seeds import derive
 from kitsam.training.config import TrainConfig
 from kitsam.training.precision import run_format
-from kitsam.training.questions import Questions, draw_questions
+from kitsam.training.questions import Questions, questioner
 
 # Every weight that trains gets a gradient in every step; all 14 MB of them go in one message; buffers never change.
 DDP = DistributedDataParallelKwargs(
@@ -41,6 +42,7 @@ class Training:
     config: TrainConfig
     accelerator: Accelerator
     shards: ShardSet
+    kidneys: KidneyBoxes  # of its slices
     order: SampleOrder
     decoder: BoxDecoder
     record: DecoderRecord  # what is kept with the decoder
@@ -48,20 +50,18 @@ class Training:
     optimizer: Optimizer
 
     def questions(self, steps: range) -> Iterator[Questions]:
-        """This process's share of each step's batch, drawn ahead by threads."""
+        """This process's share of each step's batch, drawn ahead by threads, in memory of the CPU."""
         config, accelerator = self.config, self.accelerator
+        draw = questioner(self.kidneys, config.target, config.prompt, config.seed, config.shift)
 
-        def draw(step: int, samples: Samples) -> Questions:
-            questions = draw_questions(
-                samples, config.target, config.prompt, config.seed, step, config.shift, config.loss.lesion
-            )
-            return questions.pinned() if accelerator.device.type == "cuda" else questions
+        def draw_pinned(step: int, samples: Samples) -> Questions:
+            return draw(step, samples).pinned()
 
         return batches(
             self.shards,
             self.order,
             steps,
-            draw,
+            draw_pinned if accelerator.device.type == "cuda" else draw,
             rank=accelerator.process_index,
             ranks=accelerator.num_processes,
             workers=config.workers,
@@ -76,8 +76,9 @@ def set_up(config: TrainConfig) -> Training:
     precision = decide(lambda: run_format(config, decoder, processes.device, processes.num_processes))
     config = replace(config, precision=precision)
     accelerator = _make_accelerator(config)
+    kidneys = KidneyBoxes(shards, config.prompt.merge, config.prompt.smallest)
     model, optimizer = _prepare(accelerator, decoder, config)
-    return Training(config, accelerator, shards, order, decoder, record, model, optimizer)
+    return Training(config, accelerator, shards, kidneys, order, decoder, record, model, optimizer)
 
 
 def _read(config: TrainConfig) -> tuple[ShardSet, SampleOrder, BoxDecoder, DecoderRecord]:

@@ -16,8 +16,9 @@ from kitsam.sam.encoder import EMBEDDING_CHANNELS
 from kitsam.shards.storage import restore
 from kitsam.system.devices import to_device
 from kitsam.training.config import TrainConfig
+from kitsam.training.drawing import Answers, draw_answers, move
 from kitsam.training.losses import box_losses
-from kitsam.training.questions import Questions
+from kitsam.training.questions import Part, Questions
 from kitsam.training.schedule import learning_rate
 
 
@@ -25,7 +26,7 @@ def train_step(
     accelerator: Accelerator,
     model: nn.Module,
     optimizer: Optimizer,
-    batch: Questions,  # this process's share, on the CPU
+    batch: Questions,  # this process's share, on the device
     step: int,
     positive_weight: float,
     config: TrainConfig,
@@ -33,14 +34,15 @@ def train_step(
     """Returns this process's share of the loss, the Dice loss and the cross-entropy: (3,) on the device."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optimizer)
-    counts = torch.stack([batch.positive.sum(), torch.ones_like(batch.positive).sum()])
-    counts = accelerator.reduce(to_device(counts, accelerator.device), "sum").clamp(min=1)
+    answers = draw_answers(batch, config.target, config.loss.lesion)
+    counts = torch.stack([answers.positive.sum(), torch.ones_like(answers.positive).sum()])
+    counts = accelerator.reduce(counts, "sum").clamp(min=1)
     parts = batch.split(config.accumulate)
     losses = torch.zeros(3, device=accelerator.device)
     for number, part in enumerate(parts, 1):
         # Processes exchange gradients once a step, with the last part's.
         with nullcontext() if number == len(parts) else accelerator.no_sync(model):
-            losses += _part_losses(accelerator, model, part.to(accelerator.device), counts, positive_weight, config)
+            losses += _part_losses(accelerator, model, batch, answers, part, counts, positive_weight, config)
     if config.optimizer.clip_norm:
         accelerator.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
     optimizer.step()
@@ -66,15 +68,22 @@ def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfi
 def _part_losses(
     accelerator: Accelerator,
     model: nn.Module,
-    part: Questions,
+    batch: Questions,
+    answers: Answers,
+    part: Part,
     counts: Tensor,  # (2,) boxes of the global batch: those that hold the class, all
     positive_weight: float,
     config: TrainConfig,
 ) -> Tensor:
     """The same (3,) for some of the slices; their gradients are added to the model's."""
+    slices, boxes = part
+    scales = None if batch.scales is None else batch.scales[slices]
+    embeddings = move(restore(batch.stored[slices], scales), batch.moves[slices])
     with accelerator.autocast():
-        logits = model(restore(part.stored, part.scales), part.slice_of_box, part.boxes)
-    dice, cross_entropy = box_losses(logits, part.targets, part.region, part.positive, positive_weight)
+        logits = model(embeddings, batch.slice_of_box[boxes] - slices.start, answers.boxes[boxes])
+    dice, cross_entropy = box_losses(
+        logits, answers.targets[boxes], answers.region[boxes], answers.positive[boxes], positive_weight
+    )
     sums = torch.stack([dice.sum(), cross_entropy.sum()]) / counts
     loss = config.loss.dice * sums[0] + config.loss.cross_entropy * sums[1]
     # Gradients are averaged over the processes; the loss is a sum over them.

@@ -1,23 +1,29 @@
 """Dice over whole validation cases while training, with boxes of the true ROI.
 
 The ROI decoder's own boxes, the native resolution and the official metrics are evaluate's matter; this is the quick
-look that decides which decoder is kept. Cases are dealt to the processes and their counts gathered. As in the official
-metrics, a case in which truth and prediction are both empty counts 1; so that this never rewards saying nothing, a
-decoder that finds no voxel of what is there counts 0 when the best one is chosen, and where no case holds what is to
-be found there is no Dice.
+look that decides which decoder is kept. Cases are dealt to the processes and their counts gathered; slices are read
+ahead, and a GPU is waited for once, when it has been asked about all. As in the official metrics, a case in which truth
+and prediction are both empty counts 1; so that this never rewards saying nothing, a decoder that finds no voxel of what
+is there counts 0 when the best one is chosen, and where no case holds what is to be found there is no Dice.
 """
 
+from contextlib import closing
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from kitsam.ct.labels import TARGET_CLASSES, Target, target_mask
-from kitsam.decoding.ask import TargetDecoder, ask, kidney_boxes, roi_boxes
+from kitsam.decoding.ask import SliceBoxes, TargetDecoder, ask, boxes_around, roi_boxes
+from kitsam.decoding.config import PromptConfig
+from kitsam.shards.batches import case_batches
+from kitsam.shards.kidneys import KidneyBoxes
 from kitsam.shards.manifest import ShardEntry
 from kitsam.shards.reader import Samples, ShardSet
-from kitsam.system.devices import to_host
+from kitsam.system.devices import to_device, to_host
 from kitsam.system.processes import deal
 from kitsam.system.watch import Watch
 
@@ -58,20 +64,22 @@ def can_validate(shards: ShardSet, target: Target) -> bool:
 
 
 def validate(
+    accelerator: Accelerator,
     target_decoder: TargetDecoder,
-    shards: ShardSet,
+    kidneys: KidneyBoxes,
     target: Target,
-    device: torch.device,
-    rank: int,
-    ranks: int,
+    workers: int,  # threads that read
     watch: Watch,
 ) -> ValidationDice:
-    """Dice of the decoder over all validation cases, of which this process takes its share."""
-    cases = shards.manifest.val
-    mine = deal([case.samples for case in cases], ranks)[rank]
+    """Dice of the decoder over all validation cases of the set, of which this process takes its share."""
+    cases = kidneys.shards.manifest.val
+    ranks = accelerator.num_processes
+    mine = [cases[index] for index in deal([case.samples for case in cases], ranks)[accelerator.process_index]]
     target_decoder.decoder.eval()
-    overlaps = [_case_overlap(target_decoder, shards, cases[index], target, device, watch) for index in mine]
+    with accelerator.autocast():
+        counts = _count_voxels(target_decoder, kidneys, mine, target, accelerator.device, workers, watch)
     target_decoder.decoder.train()
+    overlaps = [Overlap(case.case, *row) for case, row in zip(mine, counts.tolist())]
     overlaps = sorted(map(tuple, gather_object(overlaps) if ranks > 1 else overlaps))
     everything = Overlap("all", *np.sum([counts for _, *counts in overlaps], axis=0).tolist())
     if not everything.truth:
@@ -80,39 +88,62 @@ def validate(
     return ValidationDice(dice, everything.dice, finds=everything.both > 0)
 
 
-def _case_overlap(
+class _Slices(NamedTuple):
+    """Some slices of a case, and the boxes to ask about."""
+
+    case: int
+    samples: Samples
+    boxes: SliceBoxes
+
+
+def _count_voxels(
     target_decoder: TargetDecoder,
-    shards: ShardSet,
-    case: ShardEntry,
+    kidneys: KidneyBoxes,
+    cases: list[ShardEntry],
     target: Target,
     device: torch.device,
+    workers: int,
     watch: Watch,
-) -> Overlap:
-    counts = np.zeros(3, int)
-    for first in range(0, case.samples, SLICES_AT_ONCE):
-        with watch.waiting():
-            samples = shards.validation_slices(case, first, SLICES_AT_ONCE)
-        mask = np.stack(samples.masks)
-        truth = target_mask(mask, target)
-        predicted = predict_slices(target_decoder, samples, mask, target, device)
-        counts += [(truth & predicted).sum(), truth.sum(), predicted.sum()]
-    return Overlap(samples.records[0].case, *counts.tolist())
+) -> np.ndarray:
+    """(cases, 3): voxels in both, of the truth, predicted."""
+
+    def prepare(case: int, samples: Samples) -> _Slices:
+        return _Slices(case, samples, boxes_of(samples, kidneys, target, target_decoder.prompt))
+
+    counts = torch.zeros((len(cases), 3), dtype=torch.int64, device=device)
+    with closing(case_batches(kidneys.shards, cases, SLICES_AT_ONCE, prepare, workers)) as batches:
+        for case, samples, boxes in watch.waiting_for(batches):
+            masks = masks_on(device, samples)
+            truth, predicted = target_mask(masks, target), predict_slices(target_decoder, samples, masks, boxes, target)
+            counts[case] += torch.stack([(truth & predicted).sum(), truth.sum(), predicted.sum()])
+    return to_host(counts)
+
+
+def boxes_of(samples: Samples, kidneys: KidneyBoxes, target: Target, prompt: PromptConfig) -> SliceBoxes:
+    """What to ask about slices of one size: the fixed box, or those around the true kidneys."""
+    size = samples.masks[0].shape
+    if target == "roi":
+        return roi_boxes(prompt, len(samples.masks), size)
+    tight = kidneys.of(samples)
+    slices = np.repeat(np.arange(len(tight)), list(map(len, tight)))
+    return boxes_around(SliceBoxes(slices, np.concatenate(tight)), size, prompt)
+
+
+def masks_on(device: torch.device, samples: Samples) -> Tensor:
+    """(B, h, w) uint8 labels of slices of one size."""
+    height, width = samples.masks[0].shape
+    return to_device(samples.squares, device)[:, :height, :width]
 
 
 def predict_slices(
     target_decoder: TargetDecoder,
     samples: Samples,
-    mask: np.ndarray,  # (B, h, w) uint8 labels of the samples
+    masks: Tensor,  # (B, h, w) uint8 labels of the samples, on the decoder's device
+    boxes: SliceBoxes,
     target: Target,
-    device: torch.device,
-) -> np.ndarray:
-    """(B, h, w) bool: where the decoder sees its target; a lesion decoder is asked inside the true ROI."""
-    size = mask.shape[1:]
-    if target == "roi":
-        boxes = roi_boxes(target_decoder.prompt, len(mask), size)
-    else:
-        boxes = kidney_boxes(mask > 0, samples.records[0].pixel_of(mask[0]), target_decoder.prompt)
+) -> Tensor:
+    """(B, h, w) bool: where the decoder sees its target; a lesion decoder's inside the true ROI."""
     if not len(boxes.slices):
-        return np.zeros(mask.shape, bool)
-    answer = to_host(ask(target_decoder.decoder, samples.embeddings(device), boxes, size) > 0.5)
-    return answer if target == "roi" else answer & (mask > 0)
+        return torch.zeros_like(masks, dtype=torch.bool)
+    answer = ask(target_decoder.decoder, samples.embeddings(masks.device), boxes, masks.shape[1:]) > 0.5
+    return answer if target == "roi" else answer & (masks > 0)

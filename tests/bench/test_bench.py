@@ -9,15 +9,24 @@ from rounding import additions, rounding_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from kitsam.bench import decoder as bench_decoder
-from kitsam.bench import encoder, measure, processes, shards
-from kitsam.bench.config import BenchDecoderConfig, BenchEncoderConfig, BenchProcessesConfig, BenchShardsConfig
+from kitsam.bench import encoder, measure, processes, shards, training
+from kitsam.bench.config import (
+    BenchDecoderConfig,
+    BenchEncoderConfig,
+    BenchProcessesConfig,
+    BenchShardsConfig,
+    BenchTrainingConfig,
+)
 from kitsam.bench.shards import make_set
+from kitsam.decoding.config import PromptConfig
 from kitsam.sam import threads
 from kitsam.sam.decoder import random_decoder
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.vit import encode
 from kitsam.shards import verify
 from kitsam.shards.config import ShardsConfig
+from kitsam.shards.kidneys import KidneyBoxes
+from kitsam.shards.reader import ShardSet
 from kitsam.system.errors import OptionError
 
 
@@ -26,12 +35,18 @@ def test_shards_are_read_three_ways(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shards, "SHARD_COUNTS", (5,))
     figures = tmp_path / "figures.json"
     config = BenchShardsConfig(
-        samples=40, grid=4, samples_per_shard=8, batch_size=8, seconds=0.1, work=tmp_path, json=figures
+        samples=40, grid=4, samples_per_shard=8, batch_size=8, target="cyst", seconds=0.1, work=tmp_path, json=figures
     )
     assert shards.run(config) == 0
     written = json.loads(figures.read_text())
     readers = written["throughput"]["readers"]
-    assert set(readers) == {"read()", "WebLoader, 0 workers", "WebLoader, 1 workers", "kitsam"}
+    assert set(readers) == {
+        "read()",
+        "WebLoader, 0 workers",
+        "WebLoader, 1 workers",
+        "kitsam",
+        "kitsam, cyst questions",
+    }
     assert all(reader["samples_per_second"] > 0 for reader in readers.values())
     assert [row["shards"] for row in written["opening"]] == [5] and written["machine"]["torch"] == torch.__version__
     assert "times WebLoader's best" in capsys.readouterr().out
@@ -41,6 +56,7 @@ def test_shards_are_read_three_ways(tmp_path, monkeypatch, capsys):
 def test_the_set_that_is_made_is_a_real_one(tmp_path):
     make_set(tmp_path / "set", 30, 4, 8)
     assert verify.run(ShardsConfig(str(tmp_path / "set"))) == 0
+    assert KidneyBoxes(ShardSet(tmp_path / "set"), PromptConfig.merge, PromptConfig.smallest).indexed
 
 
 def test_decoders_are_compared_on_the_same_questions(tmp_path):
@@ -137,6 +153,20 @@ def test_processes_are_timed_step_by_step(tmp_path, capsys):
     assert sorted(tmp_path.iterdir()) == [figures]
 
 
+def test_a_training_step_is_timed_part_by_part(tmp_path):
+    figures = tmp_path / "figures.json"
+    config = BenchTrainingConfig(grid=4, batch_size=4, steps=2, processes=2, device="cpu", work=tmp_path, json=figures)
+    assert training.run(config) == 0
+    found = json.loads(figures.read_text())
+    parts = found["parts"]
+    assert list(parts) == ["data", "copy", "others", "forward", "backward", "gradients", "optimizer"]
+    assert all(seconds > 0 for seconds in parts.values()) and found["seconds_per_step"] > 0
+    assert 0 <= found["waiting_for_data"] < 1
+    assert sorted(tmp_path.iterdir()) == [figures]
+
+
 def test_a_batch_must_be_shared_evenly_by_the_processes(tmp_path):
     with pytest.raises(OptionError, match="--processes: 8 slices .* by 3 processes"):
         processes.run(BenchProcessesConfig(processes=(1, 3), work=tmp_path))
+    with pytest.raises(OptionError, match="--processes: 8 slices .* by 3 processes"):
+        training.run(BenchTrainingConfig(processes=3, work=tmp_path))

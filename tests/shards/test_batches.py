@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from tiny import embed_config
 from kitsam.ct.strata import STRATA
 from kitsam.decoding.config import PromptConfig
 from kitsam.embedding import run as embedding
-from kitsam.shards.batches import batches
+from kitsam.shards.batches import batches, case_batches
+from kitsam.shards.kidneys import KidneyBoxes
 from kitsam.shards.manifest import read_manifest
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.system.errors import ShardError
-from kitsam.training.questions import draw_questions
+from kitsam.training.questions import questioner
 
 GLOBAL_BATCH = 120  # divides by 1, 2, 3, 5 and 8
 
@@ -62,6 +65,32 @@ def test_a_run_takes_the_memory_of_no_more_batches_than_workers_and_one(small):
     assert len({stored.data_ptr() for stored in kept}) <= 2 + 1
 
 
+def test_while_a_batch_is_used_each_worker_reads_another(small):
+    both_read = threading.Event()
+    barrier = threading.Barrier(2, action=both_read.set)
+
+    def prepare(step, samples):
+        if step:
+            barrier.wait(60)  # seconds
+
+    stream = batches(small, small.order("natural", 8, 0, STRATA), range(3), prepare, workers=2)
+    next(stream)
+    assert both_read.wait(60)
+    stream.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_validation_cases_come_in_order_whatever_reads_them(small, workers):
+    cases = small.manifest.val
+    expected = [(number, z) for number, case in enumerate(cases) for z in range(case.samples)]
+    found = []
+    for number, samples in case_batches(small, cases, 3, lambda *batch: batch, workers):
+        alone = small.validation_slices(cases[number], samples.records[0].slice, len(samples.records))
+        assert torch.equal(samples.stored, alone.stored) and samples.places == alone.places
+        found += [(number, record.slice) for record in samples.records]
+    assert found == expected
+
+
 def test_an_error_of_a_reading_thread_is_raised_and_ends_the_stream(small):
     def prepare(step, samples):
         if step == 3:
@@ -75,11 +104,14 @@ def test_an_error_of_a_reading_thread_is_raised_and_ends_the_stream(small):
 
 
 def test_prompts_repeat_when_a_run_goes_on(small):
-    def draw(step: int, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
-        questions = draw_questions(samples, "tumor", PromptConfig(), 0, step, 0.2)
-        return questions.boxes.clone(), questions.stored.clone()
+    prompt = PromptConfig()
+    ask = questioner(KidneyBoxes(small, prompt.merge, prompt.smallest), "tumor", prompt, 0, 0.2)
 
-    def drawn_in(steps: range, workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def draw(step: int, samples: Samples) -> tuple[torch.Tensor, ...]:
+        questions = ask(step, samples)
+        return questions.boxes, questions.moves, questions.masks, questions.stored.clone()
+
+    def drawn_in(steps: range, workers: int) -> list[tuple[torch.Tensor, ...]]:
         return list(batches(small, small.order("natural", 8, 0, STRATA), steps, draw, workers=workers))
 
     through, again = drawn_in(range(6), 2), drawn_in(range(4, 6), 1)

@@ -1,42 +1,43 @@
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rounding import assert_close_to_rounding, roundings
 from tiny import train_config
+from training.drawn_samples import ask, samples
 
+from kitsam.decoding.config import PromptConfig
 from kitsam.sam.decoder import random_decoder
 from kitsam.training.questions import Questions
 from kitsam.training.step import train_step, trial_step
+from kitsam.training.transfer import on_device
 
 GRID, SLICES = 4, 4
 
 
-def questions() -> Questions:
-    generator = torch.Generator().manual_seed(0)
-    targets = (torch.rand((SLICES, 4 * GRID, 4 * GRID), generator=generator) > 0.8).float()
-    return Questions(
-        stored=torch.randn((SLICES, 256, GRID, GRID), generator=generator).half(),
-        scales=None,
-        slice_of_box=torch.arange(SLICES),
-        boxes=torch.tensor([[0.0, 0.0, 2.5, 3.0]]).expand(SLICES, -1).contiguous(),
-        targets=targets,
-        region=torch.ones_like(targets),
-        positive=torch.ones(SLICES),
-    )
+def questions(slices: int = SLICES, seed: int = 0) -> Questions:
+    """Two kidneys a slice, a tumor in one."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 4:24] = mask[20:40, 40:60] = 1
+    mask[24:32, 8:16] = 2
+    batch = samples(*[mask] * slices, grid=GRID)
+    batch.stored.copy_(torch.randn(batch.stored.shape, generator=generator))
+    return ask(batch, "tumor", PromptConfig(), seed, 0.3)[0]
 
 
-def steps(cpu: bool, tmp_path, number: int, forbid_waiting: bool = False) -> list[torch.Tensor]:
-    config = train_config("roi", tmp_path, tmp_path, steps=100, batch_size=SLICES)
+def steps(cpu: bool, tmp_path, number: int, accumulate: int = 1, forbid_waiting: bool = False) -> list[torch.Tensor]:
+    config = train_config("tumor", tmp_path, tmp_path, steps=100, batch_size=SLICES, accumulate=accumulate)
     AcceleratorState._reset_state(reset_partial_state=True)  # or it would keep to the device it met first
     accelerator = Accelerator(cpu=cpu)
     decoder = random_decoder(GRID, 16 * GRID, 0)
     optimizer = torch.optim.AdamW([weight for weight in decoder.parameters() if weight.requires_grad], fused=True)
     model, optimizer = accelerator.prepare(decoder, optimizer)
-    batch = questions() if cpu else questions().pinned()
+    batches = (questions() if cpu else questions().pinned() for _ in range(number))
     losses = []
-    for step in range(number):
-        if forbid_waiting and step == number - 1:
+    for step, batch in enumerate(on_device(batches, accelerator.device)):
+        if forbid_waiting and step == 1:
             torch.cuda.set_sync_debug_mode("error")
         losses.append(train_step(accelerator, model, optimizer, batch, step, 2.0, config))
     return losses
@@ -45,6 +46,12 @@ def steps(cpu: bool, tmp_path, number: int, forbid_waiting: bool = False) -> lis
 def test_the_loss_falls(tmp_path, device):
     losses = steps(device.type == "cpu", tmp_path, 8)
     assert losses[-1][0] < losses[0][0]
+
+
+def test_a_batch_in_parts_has_the_loss_of_the_whole(tmp_path):
+    whole, parts = (steps(True, tmp_path, 2, accumulate) for accumulate in (1, 3))
+    for one, other in zip(whole, parts):
+        assert_close_to_rounding(other, one, *roundings(random_decoder(GRID, 16 * GRID, 0), torch.device("cpu")))
 
 
 def test_a_trial_changes_nothing(tmp_path):
@@ -57,12 +64,12 @@ def test_a_trial_changes_nothing(tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_step_on_a_gpu_waits_for_nothing_and_learns_the_same(tmp_path):
+def test_steps_on_a_gpu_and_the_copies_for_them_wait_for_nothing_and_learn_the_same(tmp_path):
     try:
-        there = steps(False, tmp_path, 3, forbid_waiting=True)
+        there = steps(False, tmp_path, 5, forbid_waiting=True)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    here = steps(True, tmp_path, 3)
+    here = steps(True, tmp_path, 5)
     for ours, theirs in zip(here, there):
         assert_close_to_rounding(
             theirs, ours, *roundings(random_decoder(GRID, 16 * GRID, 0).mask_decoder, torch.device("cuda"))

@@ -205,7 +205,8 @@ def _rate_table(name: str, rates: dict[int, Rate]) -> Table:
     table = Table("GPUs", "slices/s", "balance", "efficiency", "bound", title=f"kitsam {name}")
     for count, rate in rates.items():
         efficiency = _efficiency(rates, count)
-        table.add_row(str(count), f"{rate.per_second:,.0f}", f"{rate.balance:.0%}", f"{efficiency:.0%}", rate.bound)
+        speed = f"{rate.per_second:,.0f}" if rate.per_second >= 100 else f"{rate.per_second:.3g}"
+        table.add_row(str(count), speed, f"{rate.balance:.0%}", f"{efficiency:.0%}", rate.bound)
     return table
 
 

@@ -93,10 +93,11 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(small_di
 def test_embedding_to_a_full_disk_is_one_line_and_leaves_no_half_shard(small_disk, data, monkeypatch):
     from tiny import embed_config
 
+    from kitsam.embedding import folder
     from kitsam.embedding import run as embedding
 
     # The check before the start would refuse at once; a disk may also fill up later.
-    monkeypatch.setattr(embedding, "check_disk", lambda out, needed: None)
+    monkeypatch.setattr(folder, "check_disk", lambda out, needed: None)
     with pytest.raises(KitsamError, match="No space left"):
         embedding.run(embed_config(data, small_disk / "set"))
     assert not list(small_disk.rglob("*.tar")) and not list(small_disk.rglob(".tmp*"))

@@ -75,7 +75,7 @@ def h100() -> Costs:
         exchange=Cost(14e6 / 25e9 + 20e-6, "assumed: 14 MB at 25 GB/s"),
         hop=Cost(10e-6, "assumed"),
         pack=Cost(1.1e-3, f"{HERE}; 4 + 2 threads"),
-        join=Cost(1.1e-3, f"{HERE}; 4 threads"),
+        join=Cost(1.1e-3, "assumed: as long as packing"),
         read=Cost(1 / 1500, "assumed: what bench shards --target tumor is to reach"),
         cleanup=Cost(3e-3, "assumed: what the cascade is to reach"),
         score=Cost(2.4e-3, "measured: bench evaluator, two workers, Xeon, November 2026"),

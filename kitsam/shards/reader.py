@@ -170,7 +170,7 @@ class ShardSet:
         entries = [self.entry(place) for place in places]
         found: dict[int, Labels] = {}
         with ExitStack() as stack:
-            files = self.source.open_early(places, stack)
+            files = self.source.open_early(zip((place.shard for place in places), entries), stack)
             # In their order on the disk.
             for number in sorted(range(len(places)), key=lambda i: (places[i].shard.name, entries[i].embedding)):
                 shard, entry = places[number].shard, entries[number]

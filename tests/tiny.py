@@ -77,7 +77,7 @@ def train_config(target: str, shards: Path, out: Path, **changes) -> TrainConfig
         "steps": 6,
         "batch_size": 4,
         "quotas": {"kidney": 1, "tumor": 2, "tumor_cyst": 1} if target != "roi" else "natural",
-        "optimizer": OptimizerConfig(peak_rate=1e-3, warmup_steps=2),
+        "optimizer": OptimizerConfig(peak_rate=2e-3 if target == "roi" else 1e-3, warmup_steps=2),
         "validation": ValidationConfig(every=3),
         "checkpoint_every": 2,
         "log_every": 1,

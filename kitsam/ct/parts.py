@@ -32,7 +32,7 @@ class Parts:
         """`plane`: rows, columns of the whole volume."""
         self.neighbors = neighbors
         self.count = 0  # parts of the boxes so far
-        self._links: list[np.ndarray] = []  # (2, N) pairs of them that are one part
+        self._links: list[np.ndarray] = []  # (N,) int64, pairs of them that are one part: one in the upper 32 bits
         self._end = -1  # the slice after the last one seen
         self._last = np.zeros(plane, np.uint32)  # parts on that last one, counted over all boxes from 1 on
 
@@ -57,11 +57,12 @@ class Parts:
         for down, right in BEFORE[self.neighbors]:
             above = before[rows.start + down : rows.stop + down, columns.start + right : columns.stop + right]
             both = (above > 0) & (numbers > 0)
-            self._links.append(np.unique(np.stack([above[both], numbers[both]]), axis=1))
+            self._links.append(np.unique(above[both].astype(np.int64) << 32 | numbers[both]))
 
     def join(self) -> tuple[np.ndarray, int]:
         """(N,) which part of the volume each of the boxes' parts belongs to, from 0 on, and how many those are."""
-        pairs = np.concatenate(self._links, axis=1).astype(int) - 1 if self._links else np.zeros((2, 0), int)
-        graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape=(self.count, self.count))
+        links = np.concatenate([np.zeros(0, np.int64), *self._links])
+        pairs = (links >> 32) - 1, (links & 0xFFFFFFFF) - 1
+        graph = coo_array((np.ones(len(links), bool), pairs), shape=(self.count, self.count))
         count, part = connected_components(graph, directed=False)
         return part, count

@@ -60,7 +60,7 @@ def label_volume(
     if boxes is not None:
         label *= _inside(boxes, shape)
     clean_roi(label, spacing, cascade.config.smallest_roi)
-    _add_lesions(cascade, embeddings, label, spacing, boxes)
+    add_lesions(cascade, embeddings, label, spacing, boxes)
     drop_small_lesions(label, spacing, cascade.config.smallest_lesion)
     return label
 
@@ -91,19 +91,19 @@ def most_probable(probabilities: Mapping[int, Tensor], threshold: float) -> Tens
     return label
 
 
-def _add_lesions(
+def add_lesions(
     cascade: Cascade,
     embeddings: EmbeddingSource,
     label: np.ndarray,  # (S, H, W) uint8, KIDNEY on the ROI
     spacing: tuple[float, float, float],
-    drawn: SliceBoxes | None,
+    boxes: SliceBoxes | None = None,
 ) -> None:
     """Write tumors and cysts into `label`, inside boxes around its kidneys or in those drawn by hand."""
     config = cascade.config
     decoders = {number: one for number, one in ((TUMOR, cascade.tumor), (CYST, cascade.cyst)) if one}
-    boxes = _lesion_boxes(decoders, label, spacing, drawn)
+    asked = _lesion_boxes(decoders, label, spacing, boxes)
     for first, count in _batches(cascade, len(label)):
-        here = {number: every.within(first, count) for number, every in boxes.items()}
+        here = {number: every.within(first, count) for number, every in asked.items()}
         if not any(len(some.slices) for some in here.values()):
             continue
         batch = to_device(embeddings(first, count), cascade.device)
@@ -114,16 +114,16 @@ def _add_lesions(
         lesion = to_host(most_probable(probabilities, config.lesion_threshold))
         part = label[first : first + count]
         # A box drawn by hand is believed where the ROI decoder saw nothing.
-        np.copyto(part, lesion, where=(lesion > 0) & ((part > 0) | (drawn is not None)))
+        np.copyto(part, lesion, where=(lesion > 0) & ((part > 0) | (boxes is not None)))
 
 
 def _lesion_boxes(
     decoders: Mapping[int, TargetDecoder],
-    label: np.ndarray,
+    label: np.ndarray,  # (S, H, W) uint8
     spacing: tuple[float, float, float],
     drawn: SliceBoxes | None,
 ) -> dict[int, SliceBoxes]:
-    """By class."""
+    """By class; decoders of the same prompts share them."""
     if drawn is not None:
         return dict.fromkeys(decoders, drawn)
     roi = label > 0

@@ -1,7 +1,8 @@
 """Scans -> label maps: what `kitsam predict` does once it knows what to do.
 
 The scan is brought to the canonical frame, its slices encoded, the cascade labels it, and the labels go back to the
-file's own axis order and affine, voxel for voxel. Memory: the scan and its embeddings (2 MiB a slice at 1024 pixels).
+file's own axis order and affine, voxel for voxel. Memory: the scan in float32, its embeddings (`scan_embeddings.py`),
+and two or three label volumes.
 """
 
 from collections.abc import Callable
@@ -24,13 +25,14 @@ from kitsam.inference.config import PredictConfig, names_checkpoint
 from kitsam.inference.drawn import canonical_boxes, canonical_prompt
 from kitsam.inference.predictions import PredictionRecord, Task, model_file
 from kitsam.inference.prompted import LazyEmbeddings, count_slices, label_in_boxes
+from kitsam.inference.scan_embeddings import encode_scan
 from kitsam.pictures.overlay import case_overlay
 from kitsam.sam.encoder import Encoder
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.sam.pretrained import read_pretrained
 from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, together
-from kitsam.system.devices import to_device, to_host
+from kitsam.system.devices import to_device
 from kitsam.system.errors import CaseError
 from kitsam.system.files import sha256_of
 from kitsam.system.pieces import Pieces
@@ -73,15 +75,10 @@ def _bundle_labels(config: PredictConfig, device: torch.device) -> FindLabels:
 
     def find_labels(volume: Volume, task: Task) -> np.ndarray:
         boxes = None if task.boxes is None else canonical_boxes(task.boxes, volume.geometry, str(config.boxes))
-        embeddings = _encode(volume, encode, config.batch_size, task.scan.name)
-        source = partial(_rows, embeddings)
+        source = encode_scan(volume.voxels, encode, config.batch_size, task.scan.name)
         return label_volume(cascade, source, volume.voxels.shape, volume.spacing, boxes)
 
     return find_labels
-
-
-def _rows(embeddings: Tensor, first: int, count: int) -> Tensor:
-    return embeddings[first : first + count]
 
 
 def _checkpoint_labels(config: PredictConfig, device: torch.device) -> FindLabels:
@@ -148,15 +145,3 @@ def _label_scan(find_labels: FindLabels, config: PredictConfig, model: str, task
     write_sealed(task.outputs.record, asdict(replace(record, volumes_ml=volumes)))
     text = ", ".join(f"{name} {amount:.1f} mL" for name, amount in volumes.items())
     return f"{task.scan.name}: {text}: {task.outputs.label_map}, {task.outputs.picture}"
-
-
-def _encode(volume: Volume, encode: SliceEncoder, batch_size: int, name: str) -> Tensor:
-    """(S, 256, G, G) float16."""
-    image = torch.from_numpy(volume.voxels).to(encode.device)
-    parts = []
-    with progress(f"Encoding {name}", len(image), "slices") as tick:
-        for first in range(0, len(image), batch_size):
-            slices = list(range(first, min(first + batch_size, len(image))))
-            parts.append(to_host(encode(image, slices, [View()] * len(slices))))
-            tick(len(slices))
-    return torch.from_numpy(np.concatenate(parts))

@@ -5,13 +5,14 @@ truth has them. That is more than any automatic way knows, and no training at al
 """
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kitsam.ct.instances import find_instances
 from kitsam.ct.labels import CYST, KIDNEY, TUMOR
 from kitsam.decoding.ask import SliceBoxes, ask
 from kitsam.decoding.config import PromptConfig
-from kitsam.inference.cascade import EmbeddingSource
+from kitsam.inference.cascade import EmbeddingSource, most_probable
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.system.devices import to_host
 
@@ -38,7 +39,7 @@ def label_by_true_boxes(
         here = {number: every.within(first, count) for number, every in boxes.items()}
         if any(len(some.slices) for some in here.values()):
             answers = _probabilities(decoder, embeddings(first, count), here, truth.shape[1:], batch_size)
-            label[first : first + count] = _labels(answers)
+            label[first : first + count] = to_host(_labels(answers))
     return label
 
 
@@ -53,13 +54,13 @@ def _probabilities(
     boxes: dict[int, SliceBoxes],  # by class
     size: tuple[int, int],
     batch_size: int,
-) -> dict[int, np.ndarray]:
+) -> dict[int, Tensor]:
     """(B, H, W) float32 by class."""
-    return {number: to_host(ask(decoder, embeddings, some, size, batch_size)) for number, some in boxes.items()}
+    return {number: ask(decoder, embeddings, some, size, batch_size) for number, some in boxes.items()}
 
 
-def _labels(answers: dict[int, np.ndarray]) -> np.ndarray:
-    kidney, tumor, cyst = (answers[number] for number in (KIDNEY, TUMOR, CYST))
-    lesion = np.where(tumor >= cyst, TUMOR, CYST)
-    organ = np.where(kidney > THRESHOLD, KIDNEY, 0)
-    return np.where(np.maximum(tumor, cyst) > THRESHOLD, lesion, organ).astype(np.uint8)
+def _labels(probabilities: dict[int, Tensor]) -> Tensor:
+    """(B, H, W) uint8."""
+    organ = most_probable({KIDNEY: probabilities[KIDNEY]}, THRESHOLD)
+    lesion = most_probable({number: probabilities[number] for number in (TUMOR, CYST)}, THRESHOLD)
+    return torch.where(lesion > 0, lesion, organ)

@@ -73,6 +73,9 @@ COMMANDS = {
     "bench evaluator": Command(
         "bench.config:BenchEvaluatorConfig", "bench.evaluator:run", "score, against the official way"
     ),
+    "bench cascade": Command(
+        "bench.config:BenchCascadeConfig", "bench.cascade:run", "from answers to labels, against scipy"
+    ),
     "report": Command("report.config:ReportConfig", "report.page:run", "results, curves and overlays as one HTML file"),
 }
 

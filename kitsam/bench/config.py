@@ -94,6 +94,18 @@ class BenchEvaluatorConfig(Options):
 
 
 @dataclass
+class BenchCascadeConfig(Options):
+    """Processor time and memory between the decoders' answers and the labels of a scan: scipy, kitsam, in one run."""
+
+    labels: Path | None = place("file", None)
+    """label map from which the answers are rendered; a phantom's if not given"""
+    slices: int = count(200)
+    """slices of the scan, for which the label map is tiled"""
+    json: Path | None = place("new file", None)
+    """file for the figures"""
+
+
+@dataclass
 class BenchEncoderConfig(Options):
     """Images a second of the encoder: its own package, kitsam, in one run on the same weights."""
 

@@ -79,7 +79,7 @@ def _write_files(work: Path, config: BenchEvaluatorConfig) -> float:
         for number, (labels, spacing) in enumerate(_label_volumes(config)):
             name = f"case_{number:05d}"
             height = labels.shape[0] * spacing[0]
-            truth = _tile(labels, config.slices)
+            truth = tile(labels, config.slices)
             spacing = (height / len(truth), *spacing[1:])
             prediction = rendered_prediction(truth, number)
             _save(work / "data" / name / "segmentation.nii.gz", truth, spacing)
@@ -106,7 +106,7 @@ def _label_volumes(config: BenchEvaluatorConfig) -> Iterator[tuple[np.ndarray, t
         yield volume.voxels, volume.spacing
 
 
-def _tile(labels: np.ndarray, slices: int) -> np.ndarray:
+def tile(labels: np.ndarray, slices: int) -> np.ndarray:
     """(S, H, W) -> (slices, H, W), down and up the patient again and again; never fewer slices than there are."""
     round_trip = np.concatenate([labels, labels[::-1]])
     slices = max(slices, len(labels))

@@ -89,7 +89,7 @@ SNAKE[np.arange(9), 3, [6, 5, 4, 3, 2, 1, 0, 0, 0]] = SNAKE[np.arange(8), 3, [5,
 
 @pytest.mark.parametrize("slab_bytes", [boxes.SLAB_BYTES, 0], ids=["one slab", "slabs of a slice"])
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@example(label=SNAKE, smallest=0.02)
+@example(label=SNAKE, smallest=0.015)
 @given(
     label=hnp.arrays(
         np.uint8,

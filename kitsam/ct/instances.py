@@ -1,7 +1,7 @@
 """The kidneys of each slice: connected parts of a mask of kidneys with their masses.
 
-Parts that lie near one another are joined, and specks are left out. Many slices are searched in
-one call. Boxes are x0 y0 x1 y1 in continuous pixel coordinates: pixel `i` spans `i .. i + 1`.
+Parts that lie near one another are joined, and specks are left out. Many slices are searched in one call. Boxes are
+x0 y0 x1 y1 in continuous pixel coordinates: pixel `i` spans `i .. i + 1`.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def _near_parts(roi: np.ndarray, box: Box, margins: list[int]) -> tuple[np.ndarr
     reach = [1, *(2 * margin + 1 for margin in margins)]
     near = ndimage.maximum_filter(filled.view(np.uint8), size=reach, mode="constant") if max(reach) > 1 else filled
     numbers, _ = number_in_planes(near)
-    # Of number 0, what lies around, too. A slice or pixel counts from the corner of the box, ends included.
+    # First of number 0, which is no part; counted from the corner of the box, with the last slice, row and column.
     parts = cc3d.statistics(numbers * filled, no_slice_conversion=True)
     z, _, first_row, last_row, first_column, last_column = parts["bounding_boxes"][1:].T.astype(int)
     corners = np.stack([first_column, first_row, last_column + 1, last_row + 1], axis=1)

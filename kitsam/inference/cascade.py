@@ -84,11 +84,12 @@ def _batches(cascade: Cascade, slices: int) -> Iterator[tuple[int, int]]:
 def most_probable(probabilities: Mapping[int, Tensor], threshold: float) -> Tensor:
     """Probabilities of a shape by class -> uint8 classes, 0 where none is above the threshold; on a tie the first."""
     largest: float | Tensor = threshold
-    label = torch.zeros_like(next(iter(probabilities.values())), dtype=torch.uint8)
-    for number, probability in probabilities.items():
-        label.masked_fill_(probability > largest, number)
-        largest = probability.clamp(min=largest)
-    return label
+    *others, last = probabilities
+    label = torch.zeros_like(probabilities[last], dtype=torch.uint8)
+    for number in others:
+        label.masked_fill_(probabilities[number] > largest, number)
+        largest = probabilities[number].clamp(min=largest)
+    return label.masked_fill_(probabilities[last] > largest, last)
 
 
 def add_lesions(

@@ -78,7 +78,7 @@ class Fetcher:
     def _end(self) -> None:
         self.ended.set()
         for _ in self.threads:
-            self.calls.put(self._end)
+            self.calls.put(lambda: None)  # wakes one that waits for work
         limit = time.monotonic() + LAST_BLOCK
         for thread in self.threads:
             thread.join(max(0, limit - time.monotonic()))

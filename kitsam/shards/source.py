@@ -27,6 +27,7 @@ from kitsam.system.download import Damage, DownloadError, download, is_address
 from kitsam.system.errors import OptionError, ShardError
 from kitsam.system.files import cache_folder, remove_leftovers, sha256_of, temporary_name
 from kitsam.system.locks import alone
+from kitsam.system.transfer import disk_errors
 
 if TYPE_CHECKING:
     from kitsam.shards.manifest import ShardEntry
@@ -152,7 +153,8 @@ class CachedAddress:
                 # A killed process leaves a temporary file, which others know and remove.
                 with temporary_name(path) as temporary:
                     _fetch(address, temporary, check, ended)
-                    os.replace(temporary, path)
+                    with disk_errors(path):
+                        os.replace(temporary, path)
                 self._make_room(path)
 
     def _make_room(self, newest: Path) -> None:

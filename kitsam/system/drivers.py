@@ -77,6 +77,8 @@ async def driver_span(span: Span) -> bytes:
     try:
         system, path = _open_in_loop(span.address)
         block = await system._cat_file(path, start=span.offset, end=span.offset + span.size)
+    except Trouble:
+        raise
     except Exception as error:
         raise trouble_of(error) from error
     return whole(block, span.size)
@@ -132,9 +134,8 @@ def _at_once(system: "AsyncFileSystem", path: str, offset: int) -> Iterator[byte
         try:
             return (await system._info(path))["size"]
         except Exception:
-            await under_way[
-                0
-            ]  # its error is that of the file: where there is none, s3fs asks for a folder of that name
+            # The file's own error: where there is none, s3fs also asks for a folder of that name, which may be refused.
+            await under_way[0]
             raise
 
     async def next_block() -> bytes:

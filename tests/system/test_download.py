@@ -15,6 +15,7 @@ from shards.serving import serve
 from kitsam.system import download as downloads
 from kitsam.system import transfer
 from kitsam.system.download import Damage, DownloadError, download, is_address
+from kitsam.system.drivers import Span
 from kitsam.system.errors import KitsamError
 
 CONTENT = os.urandom(3_000_000)
@@ -216,6 +217,10 @@ class TestDrivers:
         monkeypatch.setattr(fsspec.implementations.memory.MemoryFile, "seek", seeking)
         download(address, path, right, resumable=True)
         assert path.read_bytes() == CONTENT and 1000 in offsets
+
+    def test_one_without_asyncio_gives_no_spans(self, address):
+        (trouble,) = transfer.read_spans([Span(address, 0, 10)])
+        assert "whole files only" in str(trouble) and not trouble.may_pass
 
     def test_a_missing_file_is_one_line_at_once(self, address, path, capsys):
         with pytest.raises(DownloadError, match=f"^{address}y: [^\n]+$"):

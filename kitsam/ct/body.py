@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from kitsam.ct.config import InputConfig
-
 SOFT_TISSUE = 0.0  # HU, water's: muscle and organs lie above it, fat, air and most of a table below
 CELL = 4.0  # mm, of the coarse grid on which the body is looked for
 NEIGHBORHOOD = 28.0  # mm, over which tissue is averaged
@@ -69,11 +67,6 @@ def find_body(voxels: np.ndarray, pixel: tuple[float, float]) -> BodyBox:
         int(top * steps[0]), int(left * steps[1]),
         min(height, int((bottom + 1) * steps[0])), min(width, int((right + 1) * steps[1])),
     )  # fmt: skip
-
-
-def body_for(config: InputConfig, voxels: np.ndarray, spacing: tuple[float, float, float]) -> BodyBox | None:
-    """What a scan's slices are cut to; None: they stay whole. `spacing`: mm between slices, rows, columns."""
-    return find_body(voxels, spacing[1:]) if config.crop == "body" else None
 
 
 def _coarse(tissue: np.ndarray, steps: tuple[int, int]) -> np.ndarray:

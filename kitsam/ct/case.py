@@ -28,7 +28,7 @@ from kitsam.ct.volume import (
 from kitsam.system.console import is_main_process, warn
 from kitsam.system.errors import CaseError, OptionError
 
-T = TypeVar("T")
+S, T = TypeVar("S"), TypeVar("T")
 USABLE_NAME = re.compile(r"[^./\\\0]+")
 
 
@@ -110,10 +110,12 @@ def check_files(files: CaseFiles, needs_label: bool = True) -> None:
         check_there(files.segmentation)
 
 
-def try_case(read: Callable[[CaseFiles], T], files: CaseFiles) -> T | CaseError:
-    """What `read` makes of a case, or the error with which it refuses it: one bad case ends no long job."""
+def try_case(read: Callable[[S], T], source: S) -> T | CaseError:
+    """What `read` makes of a case or a file of it, or the error with which it refuses it: one bad case ends no long
+    job.
+    """
     try:
-        return read(files)
+        return read(source)
     except CaseError as error:
         return error
 

@@ -7,8 +7,9 @@ import numpy as np
 from rich.table import Table
 
 from kitsam.embedding.config import EmbedConfig
-from kitsam.embedding.plan import Plan, Unit, count_samples, units_of
+from kitsam.embedding.plan import Plan
 from kitsam.embedding.shares import Span, count_slices, share_out
+from kitsam.embedding.units import Unit, count_samples, units_of
 from kitsam.sam.encoder import EMBEDDING_CHANNELS, EncoderRecord
 from kitsam.shards.config import Storage
 from kitsam.system.console import say, size_text, warn

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from kitsam.ct.case import CaseFiles, read_case
+from kitsam.ct.case import CaseFiles, read_case, try_case
 from kitsam.ct.split import write_split
 from kitsam.embedding.config import EmbedConfig
 from kitsam.embedding.dry_run import check_disk, sample_bytes
 from kitsam.embedding.parts import clear_parts, find_parts, is_complete, part_folder
-from kitsam.embedding.plan import READING_THREADS, Plan, Unit, unit_seal, units_of
+from kitsam.embedding.plan import READING_THREADS, Plan
 from kitsam.embedding.shares import Span, count_slices, gaps
+from kitsam.embedding.units import Unit, unit_seal, units_of
 from kitsam.sam.checkpoints import checkpoint_path, read_checkpoint
 from kitsam.sam.encoder import EncoderRecord
 from kitsam.shards.index import index_path
@@ -69,7 +70,8 @@ def is_finished(out: Path, unit: Unit, plan: Plan, files: dict[str, CaseFiles]) 
 
 def _holds(unit: Unit, plan: Plan, files: dict[str, CaseFiles], record: UnitRecord) -> bool:
     """Whether a record is by the same plan, and no case that was left out can be read now."""
-    mended = any(_readable(files[name]) for name in record.skipped if name in files)
+    retried = [try_case(read_case, files[name]) for name in record.skipped if name in files]
+    mended = not all(isinstance(result, CaseError) for result in retried)
     return record.plan == unit_seal(unit, plan) and not mended
 
 
@@ -86,14 +88,6 @@ def check_scans(out: Path, done: list[dict[str, str]], files: dict[str, CaseFile
                 raise OptionError(
                     f"--data: {case.imaging}: not the scan that {out} was made from: choose another --out"
                 )
-
-
-def _readable(files: CaseFiles) -> bool:
-    try:
-        read_case(files)
-    except CaseError:
-        return False
-    return True
 
 
 def _remove_unfinished(out: Path, missing: list[Unit], parts: dict[str, list[Span]]) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 from rich.table import Table
 
 from kitsam import __version__
-from kitsam.embedding.plan import Plan, Unit
+from kitsam.embedding.plan import Plan
+from kitsam.embedding.units import Unit
 from kitsam.sam.checkpoints import origin_of
 from kitsam.sam.encoder import EMBEDDING_CHANNELS, EncoderRecord
 from kitsam.shards.index import index_path, read_index

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from kitsam.embedding.plan import Unit
 from kitsam.embedding.shares import Span, gaps
+from kitsam.embedding.units import Unit
 from kitsam.shards.index import index_path, write_index
 from kitsam.shards.units import UNITS_FOLDER, UnitRecord, read_unit, unit_path, write_unit
 from kitsam.shards.writer import ShardWriter

@@ -3,27 +3,24 @@
 The labels of all cases are read once. Of a training case every slice with kidney is taken and a seeded share of
 the others; of a validation case every slice. `plan.json` keeps that beside the shards, so that a restart goes on
 with the same samples, and other settings, another split or other labels in the same folder are refused.
-
-Training cases are dealt by seed into groups, validation cases stand alone: these are the units of the set, the same
-whatever the number of processes. A group's samples are scattered over its shards, each of one stratum.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from kitsam.ct.body import BodyBox, body_for
+from kitsam.ct.body import BodyBox, find_body
 from kitsam.ct.case import CaseFiles, check_files, find_cases, read_truth, try_case
 from kitsam.ct.config import ViewsConfig
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.split import Split, make_folds, make_split, read_folds, read_split
-from kitsam.ct.strata import STRATA, stratum_of
+from kitsam.ct.strata import stratum_of
 from kitsam.ct.views import draw_view, view_masks
 from kitsam.ct.volume import read_image
 from kitsam.embedding.config import EmbedConfig
@@ -32,7 +29,7 @@ from kitsam.shards.units import PLAN
 from kitsam.system.console import progress, warn
 from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import sha256_of
-from kitsam.system.seals import read_sealed, seal_of, write_sealed
+from kitsam.system.seals import read_sealed, write_sealed
 from kitsam.system.seeds import generator
 
 READING_THREADS = 4  # unpacking gzip releases the interpreter
@@ -71,57 +68,13 @@ class CasePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The content of `plan.json`, but for the names of the units' shards, which follow from it."""
+    """The content of `plan.json`, but for the names of the units' shards, which follow from it (`units.py`)."""
 
     settings: dict[str, Any]  # all that decides the set's content
     split: Split  # of a set with folds: all cases on both sides
     folds: tuple[tuple[str, ...], ...]  # validation cases of each; none: the set has one split
     cases: dict[str, CasePlan]
     skipped: dict[str, str]  # case -> why its labels cannot be used
-
-
-class Member(NamedTuple):
-    """A sample in its unit. A case without samples is one member too: its scan is read like any other."""
-
-    case: str
-    sample: SamplePlan | None
-    shard: str
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Cases whose slices are embedded together, and the shards they go to."""
-
-    name: str
-    cases: tuple[str, ...]
-    shards: dict[str, tuple[tuple[str, SamplePlan], ...]]  # shard name -> (case, sample)
-
-    @cached_property
-    def members(self) -> tuple[Member, ...]:
-        """In the order in which they are embedded and stand in their shards: by case, slice and view."""
-        samples: dict[str, list[tuple[SamplePlan, str]]] = {name: [] for name in self.cases}
-        for shard, places in self.shards.items():
-            for case, sample in places:
-                samples[case].append((sample, shard))
-        return tuple(
-            Member(case, sample, shard) for case, found in samples.items() for sample, shard in sorted(found) or NOTHING
-        )
-
-    @cached_property
-    def starts(self) -> tuple[int, ...]:
-        """The first member of each case."""
-        return tuple(i for i, member in enumerate(self.members) if not i or member.case != self.members[i - 1].case)
-
-    @property
-    def samples(self) -> int:
-        return sum(len(shard) for shard in self.shards.values())
-
-
-NOTHING = ((None, ""),)  # sample and shard of a case that has none
-
-
-def count_samples(units: Iterable[Unit]) -> int:
-    return sum(unit.samples for unit in units)
 
 
 def make_plan(config: EmbedConfig, settings: dict[str, Any]) -> Plan:
@@ -225,9 +178,9 @@ def _read_cases(
 def _plan_case(files: CaseFiles, segmentation: str, train: bool, val: bool, config: EmbedConfig) -> CasePlan:
     label = read_truth(files).voxels
     body = None
-    if config.input.crop != "none":
+    if config.input.crop == "body":
         scan = read_image(files.imaging)
-        body = body_for(config.input, scan.voxels, scan.spacing)
+        body = find_body(scan.voxels, scan.spacing[1:])
         label = body.cut(label)
     voxels = np.bincount(label.ravel(), minlength=len(CLASS_NAMES))
     slices = _training_slices(label, files.name, config) if train else []
@@ -275,45 +228,11 @@ def masks_in_views(
         yield from view_masks(labels, [draw_view(views, seed, name, z, view) for z, view in part]).numpy()
 
 
-def unit_seal(unit: Unit, plan: Plan) -> str:
-    """SHA-256 of all that the plan says of a unit: settings, its cases' labels, its samples and their shards."""
-    labels = {name: plan.cases[name].segmentation for name in unit.cases}
-    return seal_of({"settings": plan.settings, "labels": labels, "shards": unit.shards})
-
-
-def write_plan(out: Path, plan: Plan, config: EmbedConfig) -> None:
-    units = {unit.name: list(unit.shards) for unit in units_of(plan, config)}
-    write_sealed(out / PLAN, {**asdict(plan), "units": units})
+def write_plan(out: Path, plan: Plan, shards: Mapping[str, Sequence[str]]) -> None:
+    """`shards`: names of those of each unit."""
+    write_sealed(out / PLAN, {**asdict(plan), "units": shards})
 
 
 def read_plan(out: Path) -> Plan:
     """Raises `KitsamError` naming the file when it is damaged or of an older format."""
     return read_sealed(out / PLAN, Plan)
-
-
-def units_of(plan: Plan, config: EmbedConfig) -> list[Unit]:
-    """Groups of training cases, then the validation cases."""
-    order = generator(config.seed, "groups").permutation(len(plan.split.train))
-    cases = [plan.split.train[index] for index in order]
-    groups = [cases[first : first + config.group_cases] for first in range(0, len(cases), config.group_cases)]
-    units = [_group(number, members, plan, config) for number, members in enumerate(groups)]
-    for name in plan.split.val:
-        if name in plan.cases:
-            samples = tuple((name, sample) for sample in plan.cases[name].val)
-            units.append(Unit(f"val-{name}", (name,), {f"val/{name}.tar": samples}))
-    return units
-
-
-def _group(number: int, cases: Sequence[str], plan: Plan, config: EmbedConfig) -> Unit:
-    usable = tuple(name for name in cases if name in plan.cases)
-    samples = [(name, sample) for name in usable for sample in plan.cases[name].train]
-    shards = {}
-    for stratum in STRATA:
-        members = [(name, sample) for name, sample in samples if sample.stratum == stratum]
-        count = -(-len(members) // config.shard_samples)
-        # Each shard gets slices of many cases; inside a shard they stay in case order, so that a case is read once.
-        places = generator(config.seed, "shards", number, stratum).permutation(len(members)) % max(count, 1)
-        for shard in range(count):
-            samples_here = tuple(member for member, place in zip(members, places) if place == shard)
-            shards[f"train/{stratum}-{number:04d}-{shard:02d}.tar"] = samples_here
-    return Unit(f"group-{number:04d}", usable, shards)

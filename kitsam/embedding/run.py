@@ -22,9 +22,10 @@ from kitsam.embedding.dry_run import print_forecast
 from kitsam.embedding.folder import SPLITS, Work, make_ready
 from kitsam.embedding.merge import merge, print_manifest
 from kitsam.embedding.parts import PARTS, clear_parts, join_records, join_shard, part_folder
-from kitsam.embedding.plan import Plan, Unit, count_samples, make_plan, units_of, write_plan
+from kitsam.embedding.plan import Plan, make_plan, write_plan
 from kitsam.embedding.settings import settings_of, with_precision
 from kitsam.embedding.shares import Span, case_parts, count_slices, gaps, share_out
+from kitsam.embedding.units import Unit, count_samples, units_of
 from kitsam.embedding.work import Share, embed_share
 from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.sam.encoding import SliceEncoder
@@ -81,7 +82,7 @@ def _embed(config: EmbedConfig, processes: PartialState) -> int:
 def _begin(config: EmbedConfig, processes: PartialState, encoder: Encoder, record: EncoderRecord) -> Work:
     plan = make_plan(config, settings_of(config, record))
     plan = with_precision(plan, encoder, config, processes.num_processes, processes.device)
-    write_plan(config.out, plan, config)
+    write_plan(config.out, plan, {unit.name: list(unit.shards) for unit in units_of(plan, config)})
     return make_ready(config, plan, find_cases(config.data), record, processes.num_processes)
 
 

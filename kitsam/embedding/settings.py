@@ -8,7 +8,8 @@ import torch
 from kitsam.ct.config import InputConfig, ViewsConfig
 from kitsam.decoding.config import PromptConfig
 from kitsam.embedding.config import EmbedConfig
-from kitsam.embedding.plan import Plan, count_samples, units_of
+from kitsam.embedding.plan import Plan
+from kitsam.embedding.units import count_samples, units_of
 from kitsam.sam.encoder import Encoder, EncoderRecord
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.system.precision import faster_format

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from kitsam.embedding.plan import Member, Unit
+from kitsam.embedding.units import Member, Unit
 from kitsam.system.shares import cut_line
 
 NEAR = 0.01  # of a share: a case's end so near to a cut is taken instead

@@ -20,8 +20,9 @@ from kitsam.ct.case import Case, CaseFiles, read_case, try_case
 from kitsam.ct.views import draw_view
 from kitsam.embedding.config import EmbedConfig
 from kitsam.embedding.parts import part_folder
-from kitsam.embedding.plan import Plan, Unit
+from kitsam.embedding.plan import Plan
 from kitsam.embedding.shares import CasePart, Span, case_parts
+from kitsam.embedding.units import Unit
 from kitsam.embedding.writing import ShardThreads, SpanShards, shard_threads
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.system.console import Tick, warn

@@ -21,7 +21,8 @@ from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View, resize_pixels, transform_to_input
 from kitsam.ct.window import to_channels
 from kitsam.embedding.config import EmbedConfig
-from kitsam.embedding.plan import Member, Plan, SamplePlan, Unit, masks_in_views, unit_seal
+from kitsam.embedding.plan import Plan, SamplePlan, masks_in_views
+from kitsam.embedding.units import Member, Unit, unit_seal
 from kitsam.shards.boxes import mask_boxes
 from kitsam.shards.index import write_index
 from kitsam.shards.sample import SampleRecord

@@ -139,16 +139,10 @@ def _check_labels(config: EvaluateConfig, files: dict[str, CaseFiles], manifest:
     for name in names:
         path = files[name].segmentation
         known = manifest.cases.get(name)
-        if known and path.is_file() and sha256_of(path) != known.segmentation and _can_be_read(path):
+        if not known or not path.is_file() or sha256_of(path) == known.segmentation:
+            continue
+        if not isinstance(try_case(read_label, path), CaseError):
             raise OptionError(f"--data: {path}: not the labels that {config.shards} was made from")
-
-
-def _can_be_read(path: Path) -> bool:
-    try:
-        read_label(path)
-    except CaseError:
-        return False
-    return True
 
 
 def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:
@@ -238,13 +232,15 @@ def _labelling(
     def source(entry: ShardEntry) -> EmbeddingSource:
         return lambda first, count: shards.validation_slices(entry, first, count).embeddings(device)
 
-    def body_of(entry: ShardEntry) -> BodyBox | None:
-        return shards.validation_slices(entry, 0, 1).records[0].body
+    def body_of(entry: ShardEntry) -> BodyBox:
+        return next(shards.labels(entry)).record.body
 
-    if not runs:
+    if runs:
+        labelling = ByCascade(cascade_of(runs, config.cascade, device), source)
+    else:
         decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
-        return OnWholeSlices(ByTrueBoxes(decoder, source, config.cascade.batch_size), body_of)
-    return OnWholeSlices(ByCascade(cascade_of(runs, config.cascade, device), source), body_of)
+        labelling = ByTrueBoxes(decoder, source, config.cascade.batch_size)
+    return OnWholeSlices(labelling, body_of) if "crop" in shards.manifest.input else labelling
 
 
 def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:

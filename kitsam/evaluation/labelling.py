@@ -47,7 +47,7 @@ class OnWholeSlices:
     """Where the slices of a set are cut to the body: labels at last cover the whole ones."""
 
     labelling: Labelling  # of what is cut
-    body_of: Callable[[ShardEntry], BodyBox | None]
+    body_of: Callable[[ShardEntry], BodyBox]
 
     def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray:
         return self._put_back(entry, truth, self.labelling.label(entry, self._cut(entry, truth)))
@@ -62,12 +62,10 @@ class OnWholeSlices:
         return self._put_back(entry, truth, self.labelling.finish(entry, self._cut(entry, truth), labels))
 
     def _cut(self, entry: ShardEntry, truth: Volume) -> Volume:
-        body = self.body_of(entry)
-        return truth if body is None else replace(truth, voxels=body.cut(truth.voxels))
+        return replace(truth, voxels=self.body_of(entry).cut(truth.voxels))
 
     def _put_back(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
-        body = self.body_of(entry)
-        return labels if body is None else body.put_back(labels, truth.voxels.shape)
+        return self.body_of(entry).put_back(labels, truth.voxels.shape)
 
 
 @dataclass(frozen=True)

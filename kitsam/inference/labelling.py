@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from kitsam import __version__
-from kitsam.ct.body import body_for
+from kitsam.ct.body import find_body
 from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.views import View
@@ -76,7 +76,7 @@ def _bundle_labels(config: PredictConfig, device: torch.device) -> FindLabels:
 
     def find_labels(volume: Volume, task: Task) -> np.ndarray:
         boxes = None if task.boxes is None else canonical_boxes(task.boxes, volume.geometry, str(config.boxes))
-        body = body_for(bundle.input, volume.voxels, volume.spacing)
+        body = find_body(volume.voxels, volume.spacing[1:]) if bundle.input.crop == "body" else None
         voxels = body.cut(volume.voxels) if body else volume.voxels
         if body and boxes is not None:
             boxes = boxes.inside(body)

@@ -23,6 +23,7 @@ from kitsam.system.console import say
 from kitsam.system.options import Options, place
 from kitsam.training.config import LossConfig, OptimizerConfig, TrainConfig, ValidationConfig
 
+DemoEncoder = Literal["tiny", "lite_medsam"]
 QUOTAS = {
     "roi": {"background": 1, "kidney": 2, "tumor": 2, "cyst": 1, "tumor_cyst": 1},
     "tumor": {"kidney": 2, "tumor": 3, "tumor_cyst": 1},
@@ -36,7 +37,7 @@ class DemoConfig(Options):
 
     out: Path = place("new folder", Path("demo"))
     """folder for everything the demo writes"""
-    encoder: Literal["tiny", "lite_medsam"] = "tiny"
+    encoder: DemoEncoder = "tiny"
     """tiny: random, nothing to download; lite_medsam: pretrained (`kitsam weights lite_medsam` before), takes longer"""
 
 
@@ -44,7 +45,7 @@ class DemoConfig(Options):
 class Sizes:
     """How much is drawn and trained. These find kidneys and most tumors; the tests draw and train less."""
 
-    encoder: Literal["tiny", "lite_medsam"] = "tiny"
+    encoder: DemoEncoder = "tiny"
     cases: int = 20
     side: int = 256  # pixels of a slice
     slices: int = 40

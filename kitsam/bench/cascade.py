@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from rich.table import Table
 from scipy import ndimage
 
 from kitsam.bench.config import BenchCascadeConfig
 from kitsam.bench.evaluator import PHANTOM_SIDE, PHANTOM_SLICES, TITLES, rendered_prediction, tile
-from kitsam.bench.measure import in_fresh_process, peak_memory, reset_peak_memory, write_figures
+from kitsam.bench.measure import in_fresh_process, peak_memory, reset_peak_memory, show_figures, write_figures
 from kitsam.ct.labels import CYST, KIDNEY, TUMOR
 from kitsam.ct.volume import read_label
 from kitsam.decoding.ask import kidney_boxes
@@ -30,7 +29,6 @@ from kitsam.inference.cleanup import MM3_PER_ML, clean_roi, drop_small_lesions
 from kitsam.inference.config import CascadeConfig
 from kitsam.phantom.cases import make_case
 from kitsam.sam.boxes import clip, enlarge
-from kitsam.system.console import say
 from kitsam.system.errors import KitsamError
 
 CASCADE, PROMPT = CascadeConfig(), PromptConfig()
@@ -154,12 +152,6 @@ def _boxes(roi: np.ndarray, pixel: tuple[float, float]) -> np.ndarray:
 
 
 def _show(results: dict[str, Figures], shape: tuple[int, ...]) -> None:
-    table = Table(
-        "",
-        *(TITLES[kind] for kind in results),
-        title=f"From answers to labels, {' x '.join(map(str, shape))} voxels",
-        title_justify="left",
-    )
     rows: dict[str, Callable[[Figures], str]] = {
         "scipy, processor ms a slice": lambda figures: f"{figures.scipy_ms:.1f}",
         "kitsam, processor ms a slice": lambda figures: f"{figures.kitsam_ms:.1f}",
@@ -167,6 +159,5 @@ def _show(results: dict[str, Figures], shape: tuple[int, ...]) -> None:
         "scipy, memory in label volumes": lambda figures: f"{figures.scipy_peak:.1f}",
         "kitsam, memory in label volumes": lambda figures: f"{figures.kitsam_peak:.1f}",
     }
-    for label, text in rows.items():
-        table.add_row(label, *map(text, results.values()))
-    say(table)
+    titled = {TITLES[kind]: figures for kind, figures in results.items()}
+    show_figures(f"From answers to labels, {' x '.join(map(str, shape))} voxels", titled, rows)

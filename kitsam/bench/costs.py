@@ -77,7 +77,7 @@ def h100() -> Costs:
         pack=Cost(1.1e-3, f"{HERE}; 4 + 2 threads"),
         join=Cost(1.1e-3, "assumed: as long as packing"),
         read=Cost(1 / 1500, "assumed: what bench shards --target tumor is to reach"),
-        cleanup=Cost(3e-3, "assumed: what the cascade is to reach"),
+        cleanup=Cost(1.1e-3, "measured: bench cascade, one core, Xeon, November 2026"),
         score=Cost(2.4e-3, "measured: bench evaluator, two workers, Xeon, November 2026"),
         storage=Cost(20e9, ""),
     )

@@ -19,18 +19,17 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from rich.table import Table
 from scipy import ndimage
 
 from kitsam.bench.config import BenchEvaluatorConfig
-from kitsam.bench.measure import MIB, write_figures
+from kitsam.bench.measure import MIB, show_figures, write_figures
 from kitsam.ct.labels import CYST, KIDNEY, TUMOR
 from kitsam.ct.volume import canonical_affine, read_label
 from kitsam.evaluation.metrics import COLUMNS
 from kitsam.evaluation.results import CSV_NAME
 from kitsam.evaluation.workers import processor_cores
 from kitsam.phantom.cases import make_case
-from kitsam.system.console import progress, say
+from kitsam.system.console import progress
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.seeds import generator
 
@@ -206,12 +205,6 @@ def _read_scores(path: Path) -> np.ndarray:
 
 
 def _show(results: dict[str, Figures], workers: int, voxels: float) -> None:
-    table = Table(
-        "",
-        *(TITLES[kind] for kind in results),
-        title=f"Whole commands, processes: {workers}; a label map: {voxels / MIB:.0f} MiB",
-        title_justify="left",
-    )
     rows: dict[str, Callable[[Figures], str]] = {
         "official, seconds": lambda figures: f"{figures.official_seconds:.1f}",
         "kitsam score, seconds": lambda figures: f"{figures.kitsam_seconds:.1f}",
@@ -222,6 +215,6 @@ def _show(results: dict[str, Figures], workers: int, voxels: float) -> None:
         "official, MiB of its largest process": lambda figures: f"{figures.official_peak_bytes / MIB:.0f}",
         "kitsam score, MiB of its largest process": lambda figures: f"{figures.kitsam_peak_bytes / MIB:.0f}",
     }
-    for label, text in rows.items():
-        table.add_row(label, *map(text, results.values()))
-    say(table)
+    titled = {TITLES[kind]: figures for kind, figures in results.items()}
+    title = f"Whole commands, processes: {workers}; a label map: {voxels / MIB:.0f} MiB"
+    show_figures(title, titled, rows)

@@ -9,14 +9,15 @@ import multiprocessing
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import psutil
 import torch
+from rich.table import Table
 
 from kitsam import __version__
 from kitsam.system.console import say
@@ -28,6 +29,8 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None
+
+F = TypeVar("F")  # figures of one result
 
 MIB = 2**20
 
@@ -89,6 +92,14 @@ def write_figures(path: Path | None, name: str, figures: dict[str, Any]) -> None
     if path:
         write_json(path, {"benchmark": name, "machine": machine(), **figures})
         say(f"Figures: {path}")
+
+
+def show_figures(title: str, results: Mapping[str, F], rows: Mapping[str, Callable[[F], str]]) -> None:
+    """Print a table with a column for each result, by its name, and a row for each figure."""
+    table = Table("", *results, title=title, title_justify="left")
+    for label, text in rows.items():
+        table.add_row(label, *map(text, results.values()))
+    say(table)
 
 
 class Mode(NamedTuple):

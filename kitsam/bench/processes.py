@@ -7,9 +7,8 @@ from rich.table import Table
 
 from kitsam.bench.config import BenchProcessesConfig
 from kitsam.bench.measure import write_figures
-from kitsam.bench.steps import UNMEASURED, Times, check_gpus, shard_set, time_steps
+from kitsam.bench.steps import Times, check_gpus, shard_set, time_steps, training_of
 from kitsam.system.console import say
-from kitsam.training.config import TrainConfig
 
 WAITS = ("data", "others", "gradients")  # fields of `Parts`
 
@@ -17,16 +16,7 @@ WAITS = ("data", "others", "gradients")  # fields of `Parts`
 def run(config: BenchProcessesConfig) -> int:
     check_gpus(config.processes, config.device)
     with shard_set(config.shards, config.work, config.batch_size, config.grid) as folder:
-        training = TrainConfig(
-            target="roi",
-            shards=str(folder),
-            out=folder / "run",  # nothing is written there
-            steps=UNMEASURED + config.steps,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            device=config.device,
-            init="random",
-        )
+        training = training_of(config, "roi", folder)
         results = {count: _figures(time_steps(training, count), config.steps) for count in config.processes}
     first = results[config.processes[0]]
     table = Table(

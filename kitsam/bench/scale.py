@@ -20,8 +20,9 @@ from kitsam.bench.costs import BATCH, Costs, costs_of, laptop
 from kitsam.bench.measure import write_figures
 from kitsam.ct.split import make_split
 from kitsam.embedding.config import EmbedConfig
-from kitsam.embedding.plan import CasePlan, Plan, SamplePlan, Unit, units_of
+from kitsam.embedding.plan import CasePlan, Plan, SamplePlan
 from kitsam.embedding.shares import Span, count_slices, share_out
+from kitsam.embedding.units import Unit, units_of
 from kitsam.evaluation.spans import share_cases
 from kitsam.inference.config import CascadeConfig
 from kitsam.system.console import say

@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from kitsam.bench.shards import make_set
+from kitsam.bench.config import BenchProcessesConfig, BenchTrainingConfig
+from kitsam.bench.shard_set import make_set
+from kitsam.ct.labels import Target
 from kitsam.ct.strata import STRATA
 from kitsam.evaluation.workers import processor_cores
 from kitsam.system.errors import KitsamError, OptionError
@@ -73,6 +75,20 @@ def shard_set(shards: Path | None, work: Path | None, batch_size: int, grid: int
             # Each stratum has a shard.
             make_set(shards, samples, grid, max(1, min(SHARD_SAMPLES, samples // len(STRATA))))
         yield shards
+
+
+def training_of(config: BenchProcessesConfig | BenchTrainingConfig, target: Target, folder: Path) -> TrainConfig:
+    """The training whose steps are timed, on the set in `folder`."""
+    return TrainConfig(
+        target=target,
+        shards=str(folder),
+        out=folder / "run",  # nothing is written there
+        steps=UNMEASURED + config.steps,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=config.device,
+        init="random",
+    )
 
 
 def check_gpus(counts: Sequence[int], device: Device) -> None:

@@ -11,9 +11,8 @@ from rich.table import Table
 
 from kitsam.bench.config import BenchTrainingConfig
 from kitsam.bench.measure import write_figures
-from kitsam.bench.steps import UNMEASURED, Parts, check_gpus, shard_set, time_steps
+from kitsam.bench.steps import Parts, check_gpus, shard_set, time_steps, training_of
 from kitsam.system.console import say
-from kitsam.training.config import TrainConfig
 
 NAMES = {
     "data": "waiting for data",
@@ -29,16 +28,7 @@ NAMES = {
 def run(config: BenchTrainingConfig) -> int:
     check_gpus([config.processes], config.device)
     with shard_set(config.shards, config.work, config.batch_size, config.grid) as folder:
-        training = TrainConfig(
-            target=config.target,
-            shards=str(folder),
-            out=folder / "run",  # nothing is written there
-            steps=UNMEASURED + config.steps,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            device=config.device,
-            init="random",
-        )
+        training = training_of(config, config.target, folder)
         times = time_steps(training, config.processes)
     parts = Parts(*(mean(values) / config.steps for values in zip(*(asdict(one.parts).values() for one in times))))
     together = max(one.together for one in times) / config.steps

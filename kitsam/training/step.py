@@ -4,7 +4,7 @@ Losses are normalized by the boxes of the whole batch, which are counted before 
 the number of processes nor that of parts changes what is learned. Nothing here waits for the device.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -52,17 +52,19 @@ def train_step(
 
 def trial_step(accelerator: Accelerator, decoder: BoxDecoder, config: TrainConfig) -> None:
     """The device's share of a step, on blank slices, for measuring it; nothing is changed."""
-    device = accelerator.device
     slices = config.batch_size // accelerator.num_processes
-    embeddings = torch.zeros(
-        -(-slices // config.accumulate), EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device
-    )
-    rows = torch.arange(len(embeddings), device=device).repeat(2)  # two kidneys on each
-    boxes = to_device(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), device).expand(len(rows), -1)
     for _ in range(config.accumulate):
-        with accelerator.autocast():
-            logits = decoder(embeddings, rows, boxes)
-        torch.autograd.grad(logits.sum(), [parameter for parameter in decoder.parameters() if parameter.requires_grad])
+        trial_pass(decoder, -(-slices // config.accumulate), accelerator.device, accelerator.autocast())
+
+
+def trial_pass(decoder: BoxDecoder, slices: int, device: torch.device, autocast: AbstractContextManager) -> None:
+    """Forward and backward on blank slices with two kidneys on each."""
+    embeddings = torch.zeros(slices, EMBEDDING_CHANNELS, decoder.grid, decoder.grid, device=device)
+    rows = torch.arange(slices, device=device).repeat(2)
+    boxes = to_device(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), device).expand(len(rows), -1)
+    with autocast:
+        logits = decoder(embeddings, rows, boxes)
+    torch.autograd.grad(logits.sum(), [weight for weight in decoder.parameters() if weight.requires_grad])
 
 
 def _part_losses(

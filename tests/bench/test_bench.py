@@ -17,7 +17,7 @@ from kitsam.bench.config import (
     BenchShardsConfig,
     BenchTrainingConfig,
 )
-from kitsam.bench.shards import make_set
+from kitsam.bench.shard_set import make_set
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam import threads
 from kitsam.sam.decoder import random_decoder

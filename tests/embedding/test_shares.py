@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from kitsam.ct.split import make_split
 from kitsam.embedding.config import EmbedConfig
 from kitsam.embedding.dry_run import even_shares
-from kitsam.embedding.plan import CasePlan, Plan, SamplePlan, Unit, units_of
+from kitsam.embedding.plan import CasePlan, Plan, SamplePlan
 from kitsam.embedding.shares import Span, case_parts, count_slices, gaps, share_out
+from kitsam.embedding.units import Unit, units_of
 from kitsam.system.shares import balance
 
 

@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import boto3
+import pytest
+import s3fs
 from moto.server import ThreadedMotoServer
+from shards.serving import listening
+
+from kitsam.system import download
 
 BUCKET = "bucket"
 # Status -> code and message, as S3 sends them.
@@ -137,29 +143,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class _Listener(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request, client_address) -> None:
-        """A client that hangs up early is part of the test."""
-
-
 @contextmanager
 def object_store() -> Iterator[ObjectStore]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     store = ObjectStore(moto.get_host_and_port())
-    listener = _Listener(("127.0.0.1", 0), partial(_Handler, store=store))
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    store.endpoint = f"http://127.0.0.1:{listener.server_address[1]}"
     try:
-        yield store
+        with listening(partial(_Handler, store=store)) as store.endpoint:
+            try:
+                yield store
+            finally:
+                store.stop.set()
+                store.release.set()
     finally:
-        store.stop.set()
-        store.release.set()
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
         moto.stop()
+
+
+def use_store(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process knows the store and nothing of the user's own, and tries again soon."""
+    for name, value in store.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(download, "FIRST_DELAY", 0.001)
+    s3fs.S3FileSystem.clear_instance_cache()

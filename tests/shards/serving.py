@@ -3,7 +3,7 @@
 import http.server
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -79,22 +79,31 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 class _Listener(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, request, client_address) -> None:
         """A client that hangs up early is part of the test."""
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Server]:
-    state = Server(folder)
-    listener = _Listener(("127.0.0.1", 0), partial(_Handler, server_state=state))
+def listening(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server that has the handler answer, as long as the block runs."""
+    listener = _Listener(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    state.address = f"http://127.0.0.1:{listener.server_address[1]}"
     try:
-        yield state
+        yield f"http://127.0.0.1:{listener.server_address[1]}"
     finally:
-        state.stop.set()
         listener.shutdown()
         listener.server_close()
         thread.join()
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Server]:
+    state = Server(folder)
+    with listening(partial(_Handler, server_state=state)) as state.address:
+        try:
+            yield state
+        finally:
+            state.stop.set()

@@ -1,15 +1,12 @@
 """Files from an object store in blocks, on a real server for S3."""
 
-import logging
 import os
 import threading
 import time
 
 import pytest
-import s3fs
-from shards.object_store import BUCKET, object_store
+from shards.object_store import BUCKET, object_store, use_store
 
-from kitsam.system import download as downloads
 from kitsam.system import drivers
 from kitsam.system.download import Damage, download
 from kitsam.system.drivers import Span
@@ -23,7 +20,6 @@ ADDRESS = f"s3://{BUCKET}/files/x"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     folder = tmp_path_factory.mktemp("files")
     for name, content in (("x", CONTENT), ("empty", b""), ("block", CONTENT[:BLOCK])):
         (folder / name).write_bytes(content)
@@ -34,11 +30,8 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def store(server, monkeypatch):
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(downloads, "FIRST_DELAY", 0.001)
+    use_store(server, monkeypatch)
     monkeypatch.setattr(drivers, "BLOCK", BLOCK)
-    s3fs.S3FileSystem.clear_instance_cache()
     server.requests.clear()
     return server
 

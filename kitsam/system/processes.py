@@ -8,6 +8,7 @@ that dies ends them at once over gloo. NCCL ends a process itself, in its own wo
 operations (torch's flight recorder) in files that its words name.
 """
 
+import atexit
 import ctypes
 import os
 import signal
@@ -55,6 +56,17 @@ def prepare_group() -> None:
     # Have Linux kill this process when torchrun is killed, which otherwise leaves its processes at work.
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    """Close gloo's group before Python ends: its threads now and then abort a process that ends with it open.
+
+    NCCL is left to the end of the process: closing it waits for processes that may be gone.
+    """
+    distributed = torch.distributed
+    if distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
 
 
 def open_store(name: str) -> Store:

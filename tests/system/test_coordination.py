@@ -89,3 +89,17 @@ def test_one_process_decides_alone(tmp_path):
         sole_writers(tmp_path / "out"),
     ):
         pass
+
+
+def test_a_process_closes_its_group_before_it_ends(tmp_path):
+    """gloo's threads now and then abort a Python that ends with the group open: then the exit code is not kitsam's."""
+    script = """
+import atexit, torch.distributed as dist
+atexit.register(lambda: print("open" if dist.is_initialized() else "closed"))  # comes last
+from kitsam.system.processes import start_processes
+start_processes("cpu")
+print(dist.is_initialized())
+"""
+    with started_ranks([sys.executable, "-c", script], tmp_path) as ranks:
+        results = [(one.wait(), one.text.split()) for one in ranks]
+    assert results == [(0, ["True", "closed"])] * 2

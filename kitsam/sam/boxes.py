@@ -9,12 +9,12 @@ def enlarge(boxes: np.ndarray, margin: float) -> np.ndarray:
     return np.concatenate([boxes[:, :2] - margin * sizes, boxes[:, 2:] + margin * sizes], axis=1)
 
 
-def jitter(boxes: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Move each side of boxes (P, 4) in or out by up to `amount` times the box's length in that direction."""
-    sizes = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    return boxes + (amount * sizes * rng.uniform(-1, 1, boxes.shape)).astype(np.float32)
+def jitter(boxes: np.ndarray, amount: float, moves: np.ndarray) -> np.ndarray:
+    """Move each side of boxes (P, 4) in or out by `amount` times the box's length times its move (P, 4) of -1 to 1."""
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    return boxes + (amount * np.concatenate([sizes, sizes], axis=1) * moves).astype(np.float32)
 
 
-def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Cut boxes (P, 4) to a slice of `height` x `width` pixels."""
-    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+def clip(boxes: np.ndarray, height: float | np.ndarray, width: float | np.ndarray) -> np.ndarray:
+    """Cut boxes (P, 4) to a slice of `height` x `width` pixels, or each to its own (P,)."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32).T)

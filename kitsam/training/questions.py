@@ -96,28 +96,40 @@ def draw_questions(
 ) -> Questions:
     """`shift`: largest move of a slice, as a share of its side."""
     grid = samples.stored.shape[-1]
-    boxes, moves, reach = [], [], []
-    for number, (record, mask) in enumerate(zip(samples.records, samples.masks)):
-        rng = generator(seed, "boxes", step, record.key)
-        if target == "roi":
-            corners = roi_box(prompt, *mask.shape)[None]
-        else:
-            corners = clip(jitter(enlarge(kidneys[number], prompt.margin), prompt.jitter, rng), *mask.shape)
-        boxes.append(corners * np.float32(grid / max(mask.shape)))
-        moves.append(_draw_move(mask, shift, grid, rng))
-        reach.append([round(ROI_ERROR / mm) for mm in record.pixel_of(mask)])
+    shapes = np.array([mask.shape for mask in samples.masks])
+    draws = [generator(seed, "boxes", step, record.key) for record in samples.records]
+    if target == "roi":
+        boxes = [roi_box(prompt, *shape)[None] for shape in shapes]
+    else:
+        boxes = _draw_boxes(kidneys, shapes, prompt, draws)
     counts = tuple(map(len, boxes))
+    cells = (grid / shapes.max(axis=1)).astype(np.float32)  # a pixel of each mask
+    moves = [_draw_move(mask, shift, grid, rng) for mask, rng in zip(samples.masks, draws)]
+    reach = [
+        [round(ROI_ERROR / mm) for mm in record.pixel_of(mask)] for record, mask in zip(samples.records, samples.masks)
+    ]
     return Questions(
         stored=samples.stored,
         scales=samples.scales,
         masks=samples.squares,
-        sizes=torch.tensor([mask.shape for mask in samples.masks]),
+        sizes=torch.from_numpy(shapes),
         reach=torch.tensor(reach),
         moves=torch.tensor(moves),
         slice_of_box=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
-        boxes=torch.from_numpy(np.concatenate(boxes)),
+        boxes=torch.from_numpy(np.concatenate(boxes) * np.repeat(cells, counts)[:, None]),
         boxes_of_slice=counts,
     )
+
+
+def _draw_boxes(
+    kidneys: Sequence[np.ndarray], shapes: np.ndarray, prompt: PromptConfig, draws: Sequence[np.random.Generator]
+) -> list[np.ndarray]:
+    """(p, 4) float32 of each slice, in pixels: around its kidneys, with the margin, and moved."""
+    counts = list(map(len, kidneys))
+    moves = np.concatenate([rng.uniform(-1, 1, (count, 4)) for rng, count in zip(draws, counts)])
+    heights, widths = np.repeat(shapes, counts, axis=0).T
+    boxes = clip(jitter(enlarge(np.concatenate(kidneys), prompt.margin), prompt.jitter, moves), heights, widths)
+    return np.split(boxes, np.cumsum(counts)[:-1])
 
 
 def _draw_move(mask: np.ndarray, shift: float, grid: int, rng: np.random.Generator) -> tuple[int, int]:

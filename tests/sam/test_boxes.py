@@ -9,13 +9,12 @@ def test_boxes_are_enlarged_by_a_share_of_their_sides_and_kept_on_the_slice():
     assert clip(enlarge(boxes, 1.0), 70, 40).tolist() == [[0, 0, 40, 70]]
 
 
-def test_jitter_goes_in_and_out_within_bounds_and_is_seeded():
-    boxes = np.tile(np.array([[100, 100, 200, 300]], np.float32), (500, 1))
-    moved = jitter(boxes, 0.1, np.random.default_rng(0)) - boxes
-    limit = [10, 20, 10, 20]
-    assert (
-        (np.abs(moved) <= limit).all()
-        and (moved.min(0) < np.multiply(limit, -0.9)).all()
-        and (moved.max(0) > np.multiply(limit, 0.9)).all()
-    )
-    assert np.array_equal(jitter(boxes, 0.1, np.random.default_rng(0)) - boxes, moved)
+def test_jitter_moves_each_side_by_a_share_of_the_box():
+    boxes = np.array([[100, 100, 200, 300], [0, 0, 10, 10]], np.float32)
+    moves = np.array([[-1, 1, 0.5, 0], [0, 0, 1, -1]])
+    assert jitter(boxes, 0.1, moves).tolist() == [[90, 120, 205, 300], [0, 0, 11, 9]]
+
+
+def test_each_box_is_kept_on_its_own_slice():
+    boxes = np.array([[-1, 2, 90, 80]] * 2, np.float32)
+    assert clip(boxes, np.array([50, 60]), np.array([70, 40])).tolist() == [[0, 2, 70, 50], [0, 2, 40, 60]]

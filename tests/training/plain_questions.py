@@ -41,7 +41,8 @@ def plain_questions(
             corners = (np.array(prompt.roi_box) * [width, height, width, height]).astype(np.float32)[None]
         else:
             tight = find_instances((mask > 0)[None], pixel, prompt.merge, prompt.smallest).boxes
-            corners = clip(jitter(enlarge(tight, prompt.margin), prompt.jitter, rng), height, width)
+            moves_of_sides = rng.uniform(-1, 1, tight.shape)
+            corners = clip(jitter(enlarge(tight, prompt.margin), prompt.jitter, moves_of_sides), height, width)
         corners = torch.from_numpy(corners)
         region = inside_boxes(corners * (logits / side), logits, logits).float()
         if target == "roi":

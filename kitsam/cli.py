@@ -56,6 +56,9 @@ COMMANDS = {
         "inference.config:BundleConfig", "inference.bundle:run", "encoder, decoders and settings in one file"
     ),
     "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes", True),
+    "experiment": Command(
+        "experiment.config:ExperimentConfig", "experiment.run:run", "variants over folds and seeds, compared", True
+    ),
     "bench encoder": Command(
         "bench.config:BenchEncoderConfig", "bench.encoder:run", "images a second, against its own package"
     ),

@@ -40,7 +40,7 @@ def read_command_line(command: str, kind: type[T], arguments: Sequence[str]) -> 
 class _Parser(ArgumentParser):
     def __init__(self, command: str, kind: type[Options]) -> None:
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        set_loader(YAML, _read_yaml, exceptions=(yaml.YAMLError,))
+        set_loader(YAML, load_yaml, exceptions=(yaml.YAMLError,))
         text = kind.__doc__
         super().__init__(prog=command, description=text, exit_on_error=False, allow_abbrev=False, parser_mode=YAML)
         _add_options(self, kind)
@@ -116,7 +116,7 @@ for _kind, _words, _letters in (
 _Yaml.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
-def _read_yaml(text: str) -> Any:
+def load_yaml(text: str) -> Any:
     value = yaml.load(text, _Yaml)
     # A file of comments alone holds no option, and not nothing.
     return {} if value is None and yaml.compose(text, _Yaml) is None else value

@@ -118,7 +118,7 @@ def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Tick]:
 
         def tick(advance: float = 1, note: str = "") -> None:
             per_second = rate.after(advance)
-            bar.update(task, advance=advance, rate=f"{per_second:.1f} {unit}/s", note=note)
+            bar.update(task, advance=advance, rate=_rate_text(per_second, unit), note=note)
 
         yield tick
 
@@ -136,9 +136,8 @@ def _lines(description: str, total: int, unit: str, done: int) -> Iterator[Tick]
             return
         last = now
         left = (total - count) / per_second if per_second else 0
-        minutes, seconds = divmod(int(left), 60)
         line = (
-            f"{description}: {count:.0f}/{total} {unit}, {per_second:.1f} {unit}/s, {minutes}:{seconds:02d} left {note}"
+            f"{description}: {count:.0f}/{total} {unit}, {_rate_text(per_second, unit)}, {time_text(left)} left {note}"
         )
         ERR.line(line.rstrip())
 
@@ -155,6 +154,22 @@ class _Rate:
     def after(self, advance: float) -> float:
         self.work += advance
         return self.work / max(time.monotonic() - self.start, 1e-6)
+
+
+def _rate_text(per_second: float, unit: str) -> str:
+    """Slow work by the minute or the hour, so that its rate is no row of zeros."""
+    for seconds, name in ((1, "s"), (60, "min")):
+        if per_second * seconds >= 1:
+            return f"{per_second * seconds:.1f} {unit}/{name}"
+    return f"{per_second * 3600:.1f} {unit}/h"
+
+
+def time_text(seconds: float) -> str:
+    """Minutes and seconds, from an hour on hours and minutes, from two days on days and hours."""
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes}:{int(seconds) % 60:02d}"
 
 
 def size_text(size: int) -> str:

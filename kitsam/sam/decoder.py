@@ -45,11 +45,12 @@ class BoxDecoder(nn.Module):
         self.mask_decoder.iou_prediction_head.requires_grad_(False)
         self.mask_decoder.output_hypernetworks_mlps[SINGLE_MASK + 1 :].requires_grad_(False)
 
-    def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor, asked: Tensor | None = None) -> Tensor:
         """Logits of one mask per box.
 
-        embeddings: (B, 256, G, G); slice_of_box: (P,) rows of `embeddings`; boxes: (P, 4) x0 y0 x1 y1 in cells, 0..G.
-        Returns (P, 4G, 4G) float32.
+        embeddings: (B, 256, G, G); slice_of_box: (P,) rows of `embeddings`; boxes: (P, 4) x0 y0 x1 y1 in cells, 0..G;
+        `asked`: (M,) of `cells_inside`, where only the logits within the boxes are wanted: others are then 0, and
+        these the same. Returns (P, 4G, 4G) float32.
         """
         decoder = self.mask_decoder
         # Positions are sines of large arguments: in bfloat16 their error reaches 0.14.
@@ -66,7 +67,7 @@ class BoxDecoder(nn.Module):
         tokens, cells = run_transformer(decoder.transformer, cells, self.positions, tokens)
         mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
         weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)
-        logits = upscaled_logits(decoder, cells, weights, embeddings.shape[-1])
+        logits = upscaled_logits(decoder, cells, weights, embeddings.shape[-1], asked)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     @property

@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kitsam.sam.decoder import BoxDecoder
+from kitsam.sam.boxes import cells_inside
+from kitsam.sam.decoder import LOGITS_PER_CELL, BoxDecoder
 from kitsam.system.devices import to_device
+
+REACH = 1 / LOGITS_PER_CELL  # cells beyond a box whose logits count inside it, between which is interpolated
 
 
 def logits_on_slices(logits: Tensor, height: int, width: int) -> Tensor:
@@ -41,8 +44,9 @@ def raise_probabilities(
     """
     height, width = probabilities.shape[1:]
     to_cells = embeddings.shape[-1] / max(height, width)
-    rows, corners = (to_device(torch.from_numpy(array), embeddings.device) for array in (slice_of_box, boxes))
-    answers = logits_on_slices(decoder(embeddings, rows, corners * to_cells), height, width).sigmoid_()
+    cells, _ = cells_inside(boxes * to_cells, embeddings.shape[-1], REACH)
+    rows, corners, asked = (to_device(torch.from_numpy(one), embeddings.device) for one in (slice_of_box, boxes, cells))
+    answers = logits_on_slices(decoder(embeddings, rows, corners * to_cells, asked), height, width).sigmoid_()
     for row, (x0, y0, x1, y1), answer in zip(slice_of_box.tolist(), _pixels_inside(boxes), answers):
         part = probabilities[row, y0:y1, x0:x1]
         torch.maximum(part, answer[y0:y1, x0:x1], out=part)

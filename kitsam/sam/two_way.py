@@ -5,7 +5,7 @@ to the keys, values or queries of each attention. Here the tokens, 8 heads x 7 o
 projection's transpose instead and meet the cells as they are: the same products in another order, with half the
 arithmetic, no projected copies of the cells to hold for the backward pass, and the positions' share of the scores
 computed without adding positions to each box's cells. The upscaling works cell by cell, so that its transposed
-convolutions are matrix products and its norm is torch's own.
+convolutions are matrix products, its norm is torch's own, and cells that nobody asks about can be left out.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kitsam.sam.upstream import MaskDecoder, TwoWayTransformer
 
-BOXES_AT_ONCE = 4  # in the upscaling on a CPU
+CELLS_AT_ONCE = 4 * 64 * 64  # in the upscaling on a CPU
 
 
 def transform(
@@ -99,27 +99,42 @@ def _attend_to_tokens(attention: nn.Module, cells: Tensor, positions: Tensor, x:
     return weights.to(outputs.dtype) @ outputs + attention.out_proj.bias
 
 
-def upscaled_logits(decoder: MaskDecoder, cells: Tensor, weights: Tensor, grid: int) -> Tensor:
-    """cells: (P, G * G, C) after the transformer; weights: (P, C / 8) of one mask. Returns (P, 4G, 4G)."""
+def upscaled_logits(
+    decoder: MaskDecoder, cells: Tensor, weights: Tensor, grid: int, asked: Tensor | None = None
+) -> Tensor:
+    """cells: (P, G * G, C) after the transformer; weights: (P, C / 8) of one mask. Returns (P, 4G, 4G).
+
+    `asked`: (M,) numbers of the cells whose logits are wanted, in order, each once, of all P * G * G; others get 0.
+    """
+    boxes, count, _ = cells.shape
+    cells = cells.flatten(0, 1)
+    rows = torch.arange(len(cells), device=cells.device) if asked is None else asked
+    cells = cells if asked is None else cells.index_select(0, asked)
+    weights = weights.index_select(0, rows // count)
     if cells.device.type != "cpu":
-        return _upscale(decoder, cells, weights, grid)
-    # Activations take seven times the memory of the cells. On a CPU fresh memory costs more than computing them again
-    # in the backward pass, for a few boxes at a time.
-    upscale = partial(_upscale, decoder)
-    if torch.is_grad_enabled():
-        upscale = partial(checkpoint, upscale, use_reentrant=False, preserve_rng_state=False)
-    parts = zip(cells.split(BOXES_AT_ONCE), weights.split(BOXES_AT_ONCE))
-    return torch.cat([upscale(*part, grid) for part in parts])
+        values = _upscale(decoder, cells, weights)
+    else:
+        # Activations take seven times the memory of the cells. On a CPU fresh memory costs more than computing them
+        # again in the backward pass, for some cells at a time.
+        upscale = partial(_upscale, decoder)
+        if torch.is_grad_enabled():
+            upscale = partial(checkpoint, upscale, use_reentrant=False, preserve_rng_state=False)
+        parts = zip(cells.split(CELLS_AT_ONCE), weights.split(CELLS_AT_ONCE))
+        values = torch.cat([upscale(*part) for part in parts])
+    if asked is not None:
+        values = values.new_zeros(boxes * count, *values.shape[1:]).index_copy(0, asked, values)
+    logits = values.view(
+        boxes, grid, grid, 2, 2, 2, 2
+    )  # row, column, then row, column in the cell, then in its quarter
+    return logits.permute(0, 1, 3, 5, 2, 4, 6).reshape(boxes, 4 * grid, 4 * grid)
 
 
-def _upscale(decoder: MaskDecoder, cells: Tensor, weights: Tensor, grid: int) -> Tensor:
+def _upscale(decoder: MaskDecoder, cells: Tensor, weights: Tensor) -> Tensor:
+    """cells: (M, C); weights: (M, C / 8). Returns (M, 4, 4): of each quarter of a cell the logits of its quarters."""
     first, norm, activation, second, _ = decoder.output_upscaling
-    # Every cell becomes 2 x 2 quarters, and each quarter 2 x 2 again; only the logits are put in their places.
     x = activation(F.layer_norm(_split(first, cells), norm.weight.shape, norm.weight, norm.bias, norm.eps))
-    x = activation(_split(second, x))  # (P, G * G, 4, 4, C / 8)
-    logits = torch.einsum("pnabc,pc->pnab", x, weights.to(x.dtype))
-    logits = logits.view(-1, grid, grid, 2, 2, 2, 2)  # row, column, then row, column in the cell, then in its quarter
-    return logits.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * grid, 4 * grid)
+    x = activation(_split(second, x))  # (M, 4, 4, C / 8)
+    return torch.einsum("nabc,nc->nab", x, weights.to(x.dtype))
 
 
 def _split(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:

@@ -46,15 +46,15 @@ def draw_answers(questions: Questions, target: Target, lesion_weight: float) -> 
     # Where the pixel that is drawn lay before the move.
     rows, columns = (_before(move, logits) for move in (questions.moves * LOGITS_PER_CELL).unbind(1))
     pixels = [_pixels_of(axis, questions.sizes.amax(1), logits) for axis in (rows, columns)]
-    region = _inside(boxes * LOGITS_PER_CELL, rows[slices], columns[slices]).float()
+    boxes = boxes + questions.moves[slices].flip(1).repeat(1, 2)
+    region = _inside(boxes * LOGITS_PER_CELL, logits).float()  # what leaves the slice does not return in the box
     if target == "roi":
         region *= 1 + (lesion_weight - 1) * _share(masks > KIDNEY, *pixels)[slices]
     else:
         near = _near(masks > 0, questions.reach, questions.sizes)
         region *= (FAR_WEIGHT + (1 - FAR_WEIGHT) * _share(near, *pixels))[slices]
     targets = _share(target_mask(masks, target), *pixels)[slices]
-    down_right = questions.moves[slices].flip(1).repeat(1, 2)
-    return Answers(boxes + down_right, targets, region, holds_class(targets, region))
+    return Answers(boxes, targets, region, holds_class(targets, region))
 
 
 def move(embeddings: Tensor, moves: Tensor) -> Tensor:
@@ -76,11 +76,11 @@ def _pixels_of(logits: Tensor, sides: Tensor, count: int) -> _Windows:
     return _Windows(logits * sides // count, ((logits + 1) * sides + count - 1) // count)
 
 
-def _inside(boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(P, 4), (P, L), (P, L) in pixels of the logits -> (P, L, L) bool: pixels whose center lies in the box."""
+def _inside(boxes: Tensor, logits: int) -> Tensor:
+    """(P, 4) in pixels of the logits -> (P, L, L) bool: pixels whose center lies in the box."""
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
-    y, x = rows + 0.5, columns + 0.5
-    return ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :]
+    center = torch.arange(logits, device=boxes.device) + 0.5
+    return ((center >= y0) & (center < y1))[:, :, None] & ((center >= x0) & (center < x1))[:, None, :]
 
 
 def _share(masks: Tensor, rows: _Windows, columns: _Windows) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from kitsam.ct.labels import Target
 from kitsam.decoding.ask import roi_box
 from kitsam.decoding.config import PromptConfig
-from kitsam.sam.boxes import clip, enlarge, jitter
+from kitsam.sam.boxes import cells_inside, clip, enlarge, jitter
 from kitsam.shards.kidneys import KidneyBoxes
 from kitsam.shards.reader import Samples
 from kitsam.system.seeds import generator
@@ -30,10 +30,11 @@ ROI_ERROR = 6.0  # mm by which a usable ROI decoder may miss a kidney's outline
 
 
 class Part(NamedTuple):
-    """Some slices of a batch, with their boxes."""
+    """Some slices of a batch, with their boxes and the cells inside these."""
 
     slices: slice
     boxes: slice
+    asked: slice
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Questions:
     slice_of_box: Tensor  # (P,) int64, rows of `stored`
     boxes: Tensor  # (P, 4) float32, in cells of the embedding before the move
     boxes_of_slice: tuple[int, ...]  # how many each slice has
+    asked: Tensor  # (M,) int64, the cells inside the boxes after the move, as `cells_inside` numbers them
+    asked_of_box: tuple[int, ...]  # how many each box has
 
     def to(self, device: torch.device) -> "Questions":
         return self.each(lambda name, tensor: tensor.to(device, non_blocking=True))
@@ -66,11 +69,12 @@ class Questions:
     def split(self, parts: int) -> list[Part]:
         """By slices, as evenly as they go, without a look at a tensor."""
         count = len(self.boxes_of_slice)
-        starts = [0, *accumulate(self.boxes_of_slice)]
+        starts, cells = ([0, *accumulate(counts)] for counts in (self.boxes_of_slice, self.asked_of_box))
         parts = min(parts, count)
         # The first ones are larger by a slice, where they cannot all be alike.
         bounds = [number * (count // parts) + min(number, count % parts) for number in range(parts + 1)]
-        return [Part(slice(first, stop), slice(starts[first], starts[stop])) for first, stop in pairwise(bounds)]
+        spans = [(first, stop, starts[first], starts[stop]) for first, stop in pairwise(bounds)]
+        return [Part(slice(a, b), slice(c, d), slice(cells[c], cells[d])) for a, b, c, d in spans]
 
 
 def questioner(
@@ -108,6 +112,9 @@ def draw_questions(
     reach = [
         [round(ROI_ERROR / mm) for mm in record.pixel_of(mask)] for record, mask in zip(samples.records, samples.masks)
     ]
+    corners = np.concatenate(boxes) * np.repeat(cells, counts)[:, None]
+    down_right = np.repeat(np.array(moves)[:, [1, 0, 1, 0]], counts, axis=0)
+    asked, asked_of_box = cells_inside(corners + down_right, grid)
     return Questions(
         stored=samples.stored,
         scales=samples.scales,
@@ -116,8 +123,10 @@ def draw_questions(
         reach=torch.tensor(reach),
         moves=torch.tensor(moves),
         slice_of_box=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
-        boxes=torch.from_numpy(np.concatenate(boxes) * np.repeat(cells, counts)[:, None]),
+        boxes=torch.from_numpy(corners),
         boxes_of_slice=counts,
+        asked=torch.from_numpy(asked),
+        asked_of_box=tuple(asked_of_box),
     )
 
 

@@ -78,11 +78,12 @@ def _part_losses(
     config: TrainConfig,
 ) -> Tensor:
     """The same (3,) for some of the slices; their gradients are added to the model's."""
-    slices, boxes = part
+    slices, boxes, cells = part
     scales = None if batch.scales is None else batch.scales[slices]
     embeddings = move(restore(batch.stored[slices], scales), batch.moves[slices])
     with accelerator.autocast():
-        logits = model(embeddings, batch.slice_of_box[boxes] - slices.start, answers.boxes[boxes])
+        asked = batch.asked[cells] - boxes.start * embeddings.shape[-1] ** 2
+        logits = model(embeddings, batch.slice_of_box[boxes] - slices.start, answers.boxes[boxes], asked)
     dice, cross_entropy = box_losses(
         logits, answers.targets[boxes], answers.region[boxes], answers.positive[boxes], positive_weight
     )

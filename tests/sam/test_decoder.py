@@ -2,8 +2,10 @@ import pytest
 import torch
 from rounding import additions, assert_close_to_rounding, roundings
 
+from kitsam.sam.boxes import cells_inside
 from kitsam.sam.decoder import decoder_from, random_decoder
 from kitsam.sam.encoder import EMBEDDING_CHANNELS
+from kitsam.sam.masks import inside_boxes
 from kitsam.system.errors import KitsamError
 
 GRID, STRIDE = 4, 16
@@ -75,6 +77,22 @@ def test_gradients_are_upstreams(questions, decoder):
         # What cancels out, as a bias before a softmax, is rounding alone.
         size = max(their_gradients[name].abs().max().item(), 1e-3 * largest)
         assert_close_to_rounding(gradient, their_gradients[name], backward, torch.float64, size)
+
+
+def test_cells_that_are_asked_about_have_the_same_logits_and_gradients_and_others_none(questions, decoder):
+    embeddings, slice_of_box, boxes = questions
+    asked = torch.from_numpy(cells_inside(boxes.cpu().numpy(), GRID)[0]).to(boxes.device)
+    is_asked = torch.zeros(5 * GRID * GRID, device=boxes.device).index_fill(0, asked, 1).view(5, GRID, GRID)
+    is_asked = is_asked.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert inside_boxes(4 * boxes, 4 * GRID, 4 * GRID).le(is_asked).all() and not is_asked.all()
+    weights = [weight for weight in decoder.parameters() if weight.requires_grad]
+    whole = decoder(embeddings, slice_of_box, boxes) * is_asked
+    part = decoder(embeddings, slice_of_box, boxes, asked)
+    limits = roundings(decoder.mask_decoder, boxes.device, GRID * GRID)
+    assert_close_to_rounding(part, whole, *limits)
+    assert not part[is_asked == 0].any()
+    for ours, theirs in zip(torch.autograd.grad(part.sum(), weights), torch.autograd.grad(whole.sum(), weights)):
+        assert_close_to_rounding(ours, theirs, *limits)
 
 
 def test_positions_follow_the_weights(questions, device):

@@ -58,11 +58,15 @@ side = st.floats(0, 24, width=32)
 def test_box_by_box_is_bit_for_bit_what_whole_slices_give(boxes, seed):
     rows = np.array([row for row, *_ in boxes])
     corners = np.array([[min(a, c), min(b, d), max(a, c), max(b, d)] for _, a, b, c, d in boxes], np.float32)
-    logits = torch.randn(len(rows), 8, 8, generator=torch.Generator().manual_seed(seed))
-    embeddings, size = torch.zeros(3, 256, 24, 24), (20, 24)
+    logits = torch.randn(len(rows), 24, 24, generator=torch.Generator().manual_seed(seed))
+    embeddings, size = torch.zeros(3, 256, 6, 6), (20, 24)
 
-    def decoder(embeddings, rows, boxes):
-        return logits
+    def decoder(embeddings, rows, boxes, asked=None):
+        """Wrong in all cells that are not asked about."""
+        right = torch.full((len(rows) * 36,), asked is None)
+        right[slice(0) if asked is None else asked] = True
+        right = right.view(-1, 6, 6).repeat_interleave(4, 1).repeat_interleave(4, 2)
+        return logits.where(right, 1e3)
 
     probabilities = torch.zeros(3, *size)
     raise_probabilities(probabilities, decoder, embeddings, rows, corners)

@@ -44,7 +44,7 @@ def plain_questions(
             moves_of_sides = rng.uniform(-1, 1, tight.shape)
             corners = clip(jitter(enlarge(tight, prompt.margin), prompt.jitter, moves_of_sides), height, width)
         corners = torch.from_numpy(corners)
-        region = inside_boxes(corners * (logits / side), logits, logits).float()
+        region = torch.ones(len(corners), logits, logits)
         if target == "roi":
             region *= 1 + (lesion_weight - 1) * share(mask > 1, logits)
         else:
@@ -55,9 +55,10 @@ def plain_questions(
         moves.append((down, right))
         embeddings.append(embedding.roll((down, right), (1, 2)))
         boxes.append(corners * (grid / side) + torch.tensor([right, down, right, down]))
+        inside = inside_boxes(4 * boxes[-1], logits, logits)
         answer = share(target_mask(mask, target), logits).expand(len(corners), -1, -1)
         targets.append(answer.roll((4 * down, 4 * right), (1, 2)))
-        regions.append(region.roll((4 * down, 4 * right), (1, 2)))
+        regions.append(region.roll((4 * down, 4 * right), (1, 2)) * inside)
     return PlainQuestions(moves, torch.stack(embeddings), torch.cat(boxes), torch.cat(targets), torch.cat(regions))
 
 

@@ -85,6 +85,7 @@ COMMANDS = {
     "bench cascade": Command(
         "bench.config:BenchCascadeConfig", "bench.cascade:run", "from answers to labels, against scipy"
     ),
+    "doctor": Command("doctor:DoctorConfig", "doctor:run", "versions, devices, limits, and what is missing for what"),
     "report": Command("report.config:ReportConfig", "report.page:run", "results, curves and overlays as one HTML file"),
 }
 

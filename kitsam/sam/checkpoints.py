@@ -138,7 +138,8 @@ def check_cached(name: str) -> Checkpoint:
     if not entry.path.is_file():
         raise OptionError(f"{name} is not in the cache: run {weights_command(name)}")
     if entry.expected_sha256() is None:
-        raise OptionError(f"{entry.path}: its checksum was never recorded ({entry.record.name}): run {weights_command(name)}")
+        record = entry.record.name
+        raise OptionError(f"{entry.path}: its checksum was never recorded ({record}): run {weights_command(name)}")
     return entry
 
 

@@ -22,8 +22,10 @@ from kitsam.ct.body import BodyBox
 from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth, try_case
 from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
+from kitsam.decoding.config import runs_of
+from kitsam.decoding.ensemble import ensemble_of
 from kitsam.decoding.initial import read_initial_decoder
-from kitsam.decoding.runs import TrainedDecoder, check_leak, load_runs
+from kitsam.decoding.runs import TrainedDecoder, check_leak, each_run, load_runs
 from kitsam.evaluation.case_results import (
     CASES,
     PREDICTIONS,
@@ -55,6 +57,8 @@ from kitsam.system.shares import Part
 
 MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
+TrainedRuns = dict[Target, list[TrainedDecoder]]
+
 
 def run(config: EvaluateConfig) -> int:
     processes = start_processes(config.device)
@@ -72,13 +76,13 @@ def _find_cases(config: EvaluateConfig) -> dict[str, CaseFiles]:
     return files
 
 
-def _read(config: EvaluateConfig) -> tuple[ShardSet, dict[Target, TrainedDecoder]]:
+def _read(config: EvaluateConfig) -> tuple[ShardSet, TrainedRuns]:
     """The shard set and the decoders, if they fit one another."""
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
-    if config.roi is None:
+    if config.zero_shot:
         return shards, {}
-    runs = load_runs(config.roi, config.tumor, config.cyst)
-    for target, trained in runs.items():
+    runs = load_runs(runs_of(config))
+    for target, trained in each_run(runs):
         check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
         check_leak(trained, shards.manifest, target, config.shards)
     return shards, runs
@@ -88,7 +92,7 @@ def _evaluate(
     config: EvaluateConfig,
     files: dict[str, CaseFiles],
     shards: ShardSet,
-    runs: dict[Target, TrainedDecoder],
+    runs: TrainedRuns,
     processes: PartialState,
 ) -> int:
     """Score what is missing, then write the results of all. Returns the exit code."""
@@ -111,9 +115,10 @@ class Case(NamedTuple):
     spans: list[Part]  # of the processes that label it
 
 
-def _missing(config: EvaluateConfig, runs: dict[Target, TrainedDecoder], shards: ShardSet) -> tuple[str, list[str]]:
+def _missing(config: EvaluateConfig, runs: TrainedRuns, shards: ShardSet) -> tuple[str, list[str]]:
     """A hash of all that decides the results, and the cases that have none of it yet."""
-    fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
+    decoders = {target: _one_or_all([sha256_of(trained.path) for trained in some]) for target, some in runs.items()}
+    fingerprint = _fingerprint(config, decoders, shards)
     remove_leftovers(config.out, "*/.tmp-*")
     remove_spans(config.out)
     return fingerprint, [case.case for case in shards.manifest.val if not is_done(config.out, case.case, fingerprint)]
@@ -122,7 +127,7 @@ def _missing(config: EvaluateConfig, runs: dict[Target, TrainedDecoder], shards:
 def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> None:
     label_maps = [config.out / PREDICTIONS / f"{name}.nii.gz" for name in files]
     outputs = [config.out, config.out / CSV_NAME, config.out / JSON_NAME, *label_maps]
-    runs = [run for run in (config.roi, config.tumor, config.cyst) if run]
+    runs = [run for some in runs_of(config).values() for run in some]
     given = [config.data, Path(config.shards), *runs, *paths_of(files)]
     refuse_overwriting(outputs, [*given, *(path for run in runs for path in files_in(run))])
 
@@ -145,7 +150,12 @@ def _check_labels(config: EvaluateConfig, files: dict[str, CaseFiles], manifest:
             raise OptionError(f"--data: {path}: not the labels that {config.shards} was made from")
 
 
-def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:
+def _one_or_all(values: list[str]) -> str | list[str]:
+    """What is kept of a target's runs: of one run the value itself."""
+    return values[0] if len(values) == 1 else values
+
+
+def _fingerprint(config: EvaluateConfig, decoders: dict[Target, str | list[str]], shards: ShardSet) -> str:
     """A hash of all that decides a case's result."""
     causes = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
     if config.zero_shot:
@@ -224,9 +234,7 @@ def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
     return truth
 
 
-def _labelling(
-    config: EvaluateConfig, shards: ShardSet, runs: dict[Target, TrainedDecoder], device: torch.device
-) -> Labelling:
+def _labelling(config: EvaluateConfig, shards: ShardSet, runs: TrainedRuns, device: torch.device) -> Labelling:
     """By the runs' cascade, or by true boxes without training."""
 
     def source(entry: ShardEntry) -> EmbeddingSource:
@@ -236,7 +244,8 @@ def _labelling(
         return next(shards.labels(entry)).record.body
 
     if runs:
-        labelling = ByCascade(cascade_of(runs, config.cascade, device), source)
+        ensembles = {target: ensemble_of(some) for target, some in runs.items()}
+        labelling = ByCascade(cascade_of(ensembles, config.cascade, device), source)
     else:
         decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
         labelling = ByTrueBoxes(decoder, source, config.cascade.batch_size)
@@ -250,7 +259,7 @@ def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:
     return decoder
 
 
-def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder], shards: ShardSet) -> int:
+def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards: ShardSet) -> int:
     """Write and print the results of all cases. Returns the exit code."""
     remove_spans(config.out)
     look_anew(config.out / CASES)
@@ -269,7 +278,10 @@ def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, Trained
         "data": str(config.data.absolute()),
         "shards": absolute(config.shards),
         "predictions": str((config.out / PREDICTIONS).absolute()),
-        "runs": {target: str(trained.path.parent.absolute()) for target, trained in runs.items()},
+        "runs": {
+            target: _one_or_all([str(trained.path.parent.absolute()) for trained in some])
+            for target, some in runs.items()
+        },
         "cascade": asdict(config.cascade),
         "fingerprint": shards.fingerprint,
         "fold": shards.fold,

@@ -28,6 +28,10 @@ class EvaluateConfig(Options):
     """run or runs of the cyst decoder; without it nothing is labelled cyst"""
     zero_shot: bool = False
     """ask the decoder of the encoder's own checkpoint with true boxes, without any run: an untrained baseline"""
+    flips: bool = False
+    """encode each slice mirrored left to right, from the scans in `data`, and average both answers"""
+    encoder_checkpoint: Path | None = place("file", None)
+    """for `flips`: the encoder's weights, where they are not those that `kitsam weights` cached"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
@@ -41,6 +45,8 @@ class EvaluateConfig(Options):
         given = runs_of(self)
         if self.zero_shot and given:
             raise OptionError(f"--zero_shot: no run is asked, so --{next(iter(given))} has no place beside it")
+        if self.zero_shot and self.flips:
+            raise OptionError("--flips: for trained decoders, it has no place beside --zero_shot")
 
     def check_places(self) -> None:
         from kitsam.ct.case import find_cases

@@ -15,17 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from accelerate import PartialState
 
-from kitsam.ct.body import BodyBox
 from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth, try_case
 from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
 from kitsam.decoding.config import runs_of
-from kitsam.decoding.ensemble import ensemble_of
-from kitsam.decoding.initial import read_initial_decoder
-from kitsam.decoding.runs import TrainedDecoder, check_leak, each_run, load_runs
+from kitsam.decoding.runs import check_leak, each_run, load_runs
 from kitsam.evaluation.case_results import (
     CASES,
     PREDICTIONS,
@@ -36,13 +32,13 @@ from kitsam.evaluation.case_results import (
     write_result,
 )
 from kitsam.evaluation.config import EvaluateConfig
-from kitsam.evaluation.labelling import ByCascade, ByTrueBoxes, Labelling, OnWholeSlices
+from kitsam.evaluation.decoders import TrainedRuns, by_target, labelling_of
+from kitsam.evaluation.flips import check_scans
+from kitsam.evaluation.labelling import Labelling
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.spans import SPANS, read_spans, remove_spans, share_cases, spans_of, write_span
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
-from kitsam.inference.cascade import EmbeddingSource, cascade_of
-from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import Manifest, ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
@@ -57,8 +53,6 @@ from kitsam.system.shares import Part
 
 MOST_WAITING = 2  # label maps that wait for a worker, for each of them
 
-TrainedRuns = dict[Target, list[TrainedDecoder]]
-
 
 def run(config: EvaluateConfig) -> int:
     processes = start_processes(config.device)
@@ -66,6 +60,8 @@ def run(config: EvaluateConfig) -> int:
         files = decide(lambda: _find_cases(config))
         shards, runs = together(lambda: _read(config))
         decide(lambda: _check_labels(config, files, shards.manifest))
+        if config.flips:
+            decide(lambda: check_scans(files, shards.manifest, config.shards))
         with sole_writers(config.out):
             return _evaluate(config, files, shards, runs, processes)
 
@@ -96,7 +92,7 @@ def _evaluate(
     processes: PartialState,
 ) -> int:
     """Score what is missing, then write the results of all. Returns the exit code."""
-    labelling = _labelling(config, shards, runs, processes.device)
+    labelling = labelling_of(config, files, shards, runs, processes.device)
     fingerprint, missing = decide(lambda: _missing(config, runs, shards))
     entries = {entry.case: entry for entry in shards.manifest.val}
     shares = share_cases(
@@ -117,8 +113,7 @@ class Case(NamedTuple):
 
 def _missing(config: EvaluateConfig, runs: TrainedRuns, shards: ShardSet) -> tuple[str, list[str]]:
     """A hash of all that decides the results, and the cases that have none of it yet."""
-    decoders = {target: _one_or_all([sha256_of(trained.path) for trained in some]) for target, some in runs.items()}
-    fingerprint = _fingerprint(config, decoders, shards)
+    fingerprint = _fingerprint(config, by_target(runs, lambda trained: sha256_of(trained.path)), shards)
     remove_leftovers(config.out, "*/.tmp-*")
     remove_spans(config.out)
     return fingerprint, [case.case for case in shards.manifest.val if not is_done(config.out, case.case, fingerprint)]
@@ -150,16 +145,10 @@ def _check_labels(config: EvaluateConfig, files: dict[str, CaseFiles], manifest:
             raise OptionError(f"--data: {path}: not the labels that {config.shards} was made from")
 
 
-def _one_or_all(values: list[str]) -> str | list[str]:
-    """What is kept of a target's runs: of one run the value itself."""
-    return values[0] if len(values) == 1 else values
-
-
 def _fingerprint(config: EvaluateConfig, decoders: dict[Target, str | list[str]], shards: ShardSet) -> str:
     """A hash of all that decides a case's result."""
     causes = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
-    if config.zero_shot:
-        causes["zero_shot"] = True
+    causes.update({name: True for name in ("zero_shot", "flips") if getattr(config, name)})
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
 
@@ -234,31 +223,6 @@ def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
     return truth
 
 
-def _labelling(config: EvaluateConfig, shards: ShardSet, runs: TrainedRuns, device: torch.device) -> Labelling:
-    """By the runs' cascade, or by true boxes without training."""
-
-    def source(entry: ShardEntry) -> EmbeddingSource:
-        return lambda first, count: shards.validation_slices(entry, first, count).embeddings(device)
-
-    def body_of(entry: ShardEntry) -> BodyBox:
-        return next(shards.labels(entry)).record.body
-
-    if runs:
-        ensembles = {target: ensemble_of(some) for target, some in runs.items()}
-        labelling = ByCascade(cascade_of(ensembles, config.cascade, device), source)
-    else:
-        decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
-        labelling = ByTrueBoxes(decoder, source, config.cascade.batch_size)
-    return OnWholeSlices(labelling, body_of) if "crop" in shards.manifest.input else labelling
-
-
-def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:
-    decoder = read_initial_decoder(shards, config.shards)
-    if decoder is None:
-        raise OptionError(f"--zero_shot: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
-    return decoder
-
-
 def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards: ShardSet) -> int:
     """Write and print the results of all cases. Returns the exit code."""
     remove_spans(config.out)
@@ -278,15 +242,12 @@ def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards:
         "data": str(config.data.absolute()),
         "shards": absolute(config.shards),
         "predictions": str((config.out / PREDICTIONS).absolute()),
-        "runs": {
-            target: _one_or_all([str(trained.path.parent.absolute()) for trained in some])
-            for target, some in runs.items()
-        },
+        "runs": by_target(runs, lambda trained: str(trained.path.parent.absolute())),
         "cascade": asdict(config.cascade),
         "fingerprint": shards.fingerprint,
         "fold": shards.fold,
         "split": {"train": list(manifest.split.train), "val": list(manifest.split.val)},
-        **({"zero_shot": True} if config.zero_shot else {}),
+        **{name: True for name in ("zero_shot", "flips") if getattr(config, name)},
         **asdict(manifest.signature),
     }
     write_metrics(config.out, scores, settings, failed)

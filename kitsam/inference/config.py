@@ -78,6 +78,8 @@ class PredictConfig(Options):
     """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the
     file, ends included; for a checkpoint also {"box": [...], "label": 2, "propagate": true}: the class of what is
     found (1 if not given), and whether it is followed into the slices beyond"""
+    flips: bool = False
+    """encode each slice mirrored left to right too and average both answers: twice the time"""
     overwrite: bool = False
     """label every scan anew, also those that have a label map in `out`, whatever wrote it"""
     batch_size: int = count(4)
@@ -94,6 +96,8 @@ class PredictConfig(Options):
         super().check_places()
         if not names_checkpoint(self.model):
             check_place(self.option("model"), self.model, "file")
+        elif self.flips:
+            raise OptionError(f"{self.option('flips')}: for bundles, not for a checkpoint's own decoder")
 
 
 def names_checkpoint(model: Path) -> bool:

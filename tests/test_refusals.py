@@ -50,6 +50,8 @@ def places(tmp_path, data, shards, runs) -> dict[str, Path]:
         (["bundle", "--roi", "{empty}", "--out", "{new}"], "--roi: no run in {empty}"),
         (["bundle", "--roi", "{roi}", "--out", "{empty}"], "--out: a folder, not a file: {empty}"),
         (["bundle", "--roi", "{roi}", "--tumor", "{nowhere}", "--out", "{new}"], "--tumor: no such folder"),
+        (["bundle", "--roi", "{roi}", "{empty}", "--out", "{new}"], "--roi: no run in {empty}"),
+        (["bundle", "--roi", "{roi}", "{roi}", "--out", "{new}"], "--roi: {roi} is named twice"),
         (["predict", "{nowhere}", "--model", "{file}", "--out", "{new}"], "{nowhere}"),
         (["predict", "{scan}", "--model", "{nowhere}", "--out", "{new}"], "--model: no such file: {nowhere}"),
         (["score", "{nowhere}", "--data", "{data}", "--out", "{new}"], "PREDICTIONS: no such folder: {nowhere}"),
@@ -240,6 +242,28 @@ def test_numbers_and_words_of_a_file_are_taken_as_people_write_them(tmp_path):
     assert (config.optimizer.peak_rate, config.optimizer.weight_decay) == (5e-5, 0.1)
     assert (config.fold, config.start_from, config.quotas) == (None, None, {"kidney": 1.0, "tumor": 2.0})
     assert config.loss == type(config.loss)()
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "expected"),
+    [
+        (["--roi", "a b"], "", "a b"),
+        (["--roi", "a, b", "c"], "", ["a, b", "c"]),
+        (["--roi", "[a,c]"], "", ["a", "c"]),
+        (["--roi=a", "--tumor", "d", "e"], "tumor: f\n", "a"),
+        ([], "roi: [a, c]\n", ["a", "c"]),
+        ([], "roi: a\n", "a"),
+        (["--roi", "c"], "roi: [a, b]\n", "c"),
+    ],
+)
+def test_one_run_or_several_can_be_named(words, text, expected, tmp_path):
+    path = tmp_path / "bundle.yaml"
+    path.write_text(text)
+    words = ["--config", str(path), *words, "--out", "y"]
+    config = read_command_line("kitsam bundle", _named(COMMANDS["bundle"].config), words)
+    assert config.roi == (Path(expected) if isinstance(expected, str) else [Path(one) for one in expected])
+    if "--tumor" in words:
+        assert config.tumor == [Path("d"), Path("e")]
 
 
 @pytest.mark.parametrize("text", ["", "# fold: 1\n"])

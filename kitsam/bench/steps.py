@@ -31,6 +31,7 @@ from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.options import Device
 from kitsam.system.processes import use_cpu, wait_for_device
 from kitsam.training.config import TrainConfig
+from kitsam.training.schedule import learning_rate
 from kitsam.training.setup import Training, set_up
 from kitsam.training.step import train_step
 from kitsam.training.transfer import on_device
@@ -149,7 +150,9 @@ def _time_together(training: Training) -> tuple[float, float]:
 
 
 def _step(training: Training, batch: Any, step: int) -> None:
-    train_step(training.accelerator, training.model, training.optimizer, batch, step, 1.0, training.config)
+    config = training.config
+    rate = learning_rate(step, [config.steps], config.optimizer)
+    train_step(training.accelerator, training.model, training.optimizer, batch, rate, 1.0, config)
 
 
 class _Clock:

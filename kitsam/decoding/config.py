@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from kitsam.ct.labels import TARGETS, Target
 from kitsam.system.errors import OptionError
-from kitsam.system.options import Options, amount, share
+from kitsam.system.options import Options, amount, as_list, share
 
 RUN_FILE = "config.yaml"  # is in the folder of any training run
+
+Runs = list[Path] | Path  # one run, or several whose decoders answer together
 
 
 @dataclass
@@ -28,6 +31,23 @@ class PromptConfig(Options, section="prompt"):
         x0, y0, x1, y1 = self.roi_box
         if not (x0 < x1 and y0 < y1):
             raise OptionError(f"{self.option('roi_box')}: x0 y0 must lie before x1 y1, not {x0:g} {y0:g} {x1:g} {y1:g}")
+
+
+def runs_of(config: Options) -> dict[Target, list[Path]]:
+    """By target, of a command with the options `roi`, `tumor` and `cyst`, each of them `Runs`."""
+    given = {target: as_list(getattr(config, target)) for target in TARGETS}
+    return {target: paths for target, paths in given.items() if paths}
+
+
+def check_runs(config: Options) -> None:
+    """Raises `OptionError` naming an option with a folder that holds no training run, or the same folder twice."""
+    for target, paths in runs_of(config).items():
+        for path in paths:
+            check_run(path, config.option(target))
+        places = [path.resolve() for path in paths]
+        for path, place in zip(paths, places):
+            if places.count(place) > 1:
+                raise OptionError(f"{config.option(target)}: {path} is named twice")
 
 
 def check_run(run: Path | None, option: str) -> None:

@@ -5,7 +5,7 @@ and the shard set with the scans that it was trained on and validated on. These 
 decoder is never asked about a scan that it was trained on, whatever the scan is called.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -80,9 +80,12 @@ def write_decoder(run: Path, decoder: BoxDecoder, record: DecoderRecord) -> None
     write_tensors(run / DECODER, decoder.state_dict(), asdict(record))
 
 
-def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
-    """Raises `OptionError` naming the option when `run` is no run of that target or has no decoder yet."""
-    option = option or target
+def load_run(run: Path, target: Target | None, option: str = "") -> TrainedDecoder:
+    """`target`: None for a run of any.
+
+    Raises `OptionError` naming the option when `run` is no run of that target or has no decoder yet.
+    """
+    option = option or str(target)
     if not (run / CONFIG).is_file() or not (run / SHARD_SET).is_file():
         raise OptionError(f"--{option}: no run in {run}: no {CONFIG if not (run / CONFIG).is_file() else SHARD_SET}")
     path = run / DECODER
@@ -101,23 +104,41 @@ def load_run(run: Path, target: Target, option: str = "") -> TrainedDecoder:
     return TrainedDecoder(decoder, record.prompt, shard_set, path)
 
 
-def _check_target(actual: Target, expected: Target, run: Path, option: str) -> None:
-    if actual != expected:
+def _check_target(actual: Target, expected: Target | None, run: Path, option: str) -> None:
+    if expected not in (None, actual):
         raise OptionError(f"--{option}: {run} is a run of the {actual} decoder")
 
 
-def load_runs(roi: Path, tumor: Path | None, cyst: Path | None) -> dict[Target, TrainedDecoder]:
-    """The runs by target.
+def load_runs(paths: Mapping[Target, Sequence[Path]]) -> dict[Target, list[TrainedDecoder]]:
+    """The runs by target, of the ROI one at least.
 
-    Raises `ShardError` when they were trained on embeddings of different encoders or windows, `OptionError` when they
-    were trained on different splits and are not folds of one.
+    Raises `OptionError` when they were trained on embeddings of different encoders or windows, or on different splits
+    and are not folds of one, and when those of one target were asked with different boxes.
     """
-    paths: dict[Target, Path | None] = {"roi": roi, "tumor": tumor, "cyst": cyst}
-    runs = {target: load_run(path, target) for target, path in paths.items() if path}
-    for target, run in runs.items():
-        check_signature(runs["roi"].signature, run.signature, runs["roi"].path, run.path)
-        _check_same_split(runs["roi"].shard_set, run, paths["roi"], target)
+    runs = {target: [load_run(path, target) for path in some] for target, some in paths.items()}
+    first = runs["roi"][0]
+    for target, run in each_run(runs):
+        check_signature(first.signature, run.signature, first.path, run.path)
+        _check_same_split(first.shard_set, run, first.path.parent, target)
+        _check_same_boxes(runs[target][0], run, target)
     return runs
+
+
+def each_run(runs: Mapping[Target, Sequence[TrainedDecoder]]) -> Iterator[tuple[Target, TrainedDecoder]]:
+    for target, some in runs.items():
+        for run in some:
+            yield target, run
+
+
+def _check_same_boxes(first: TrainedDecoder, run: TrainedDecoder, option: str) -> None:
+    ours, theirs = asdict(first.prompt), asdict(run.prompt)
+    for name in ours:
+        # In training alone boxes jitter.
+        if name != "jitter" and ours[name] != theirs[name]:
+            raise OptionError(
+                f"--{option}: {run.path.parent} was trained with prompt.{name} {theirs[name]}, "
+                f"but {first.path.parent} with {ours[name]}"
+            )
 
 
 def _check_same_split(roi: ShardSetRecord, run: TrainedDecoder, roi_path: Path, option: str) -> None:

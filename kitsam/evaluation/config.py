@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kitsam.decoding.config import check_run
+from kitsam.decoding.config import Runs, check_runs, runs_of
 from kitsam.inference.config import CascadeConfig
 from kitsam.shards.config import CacheConfig, check_shards
 from kitsam.system.errors import OptionError
@@ -20,14 +20,18 @@ class EvaluateConfig(Options):
     """the data set it was made from: the truth at full resolution"""
     out: Path = place("new folder")
     """folder for metrics.csv, metrics.json and the predicted label maps"""
-    roi: Path | None = place("folder", None)
-    """run of the ROI decoder"""
-    tumor: Path | None = place("folder", None)
-    """run of the tumor decoder; without it nothing is labelled tumor"""
-    cyst: Path | None = place("folder", None)
-    """run of the cyst decoder; without it nothing is labelled cyst"""
+    roi: Runs | None = place("folder", None)
+    """run of the ROI decoder, or runs of several folds or seeds: their probabilities are averaged"""
+    tumor: Runs | None = place("folder", None)
+    """run or runs of the tumor decoder; without it nothing is labelled tumor"""
+    cyst: Runs | None = place("folder", None)
+    """run or runs of the cyst decoder; without it nothing is labelled cyst"""
     zero_shot: bool = False
     """ask the decoder of the encoder's own checkpoint with true boxes, without any run: an untrained baseline"""
+    flips: bool = False
+    """encode each slice mirrored left to right, from the scans in `data`, and average both answers"""
+    encoder_checkpoint: Path | None = place("file", None)
+    """for `flips`: the encoder's weights, where they are not those that `kitsam weights` cached"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
@@ -38,18 +42,19 @@ class EvaluateConfig(Options):
     """auto: a GPU if there is one"""
 
     def check(self) -> None:
-        given = [name for name in ("roi", "tumor", "cyst") if getattr(self, name)]
+        given = runs_of(self)
         if self.zero_shot and given:
-            raise OptionError(f"--zero_shot: no run is asked, so --{given[0]} has no place beside it")
+            raise OptionError(f"--zero_shot: no run is asked, so --{next(iter(given))} has no place beside it")
+        if self.zero_shot and self.flips:
+            raise OptionError("--flips: for trained decoders, it has no place beside --zero_shot")
 
     def check_places(self) -> None:
         from kitsam.ct.case import find_cases
 
         super().check_places()
-        if not (self.zero_shot or self.roi):
+        if not (self.zero_shot or "roi" in runs_of(self)):
             raise OptionError("--roi: must be given, or --zero_shot for a baseline without training")
-        for name in ("roi", "tumor", "cyst"):
-            check_run(getattr(self, name), self.option(name))
+        check_runs(self)
         check_shards(self.shards, self.option("shards"))
         find_cases(self.data)
 

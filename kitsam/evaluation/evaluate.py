@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from accelerate import PartialState
 
-from kitsam.ct.body import BodyBox
 from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth, try_case
 from kitsam.ct.labels import Target
 from kitsam.ct.volume import Volume, read_label
-from kitsam.decoding.initial import read_initial_decoder
-from kitsam.decoding.runs import TrainedDecoder, check_leak, load_runs
+from kitsam.decoding.config import runs_of
+from kitsam.decoding.runs import check_leak, each_run, load_runs
 from kitsam.evaluation.case_results import (
     CASES,
     PREDICTIONS,
@@ -34,13 +32,13 @@ from kitsam.evaluation.case_results import (
     write_result,
 )
 from kitsam.evaluation.config import EvaluateConfig
-from kitsam.evaluation.labelling import ByCascade, ByTrueBoxes, Labelling, OnWholeSlices
+from kitsam.evaluation.decoders import TrainedRuns, by_target, labelling_of
+from kitsam.evaluation.flips import check_scans
+from kitsam.evaluation.labelling import Labelling
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.spans import SPANS, read_spans, remove_spans, share_cases, spans_of, write_span
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
-from kitsam.inference.cascade import EmbeddingSource, cascade_of
-from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import Manifest, ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
@@ -62,6 +60,8 @@ def run(config: EvaluateConfig) -> int:
         files = decide(lambda: _find_cases(config))
         shards, runs = together(lambda: _read(config))
         decide(lambda: _check_labels(config, files, shards.manifest))
+        if config.flips:
+            decide(lambda: check_scans(files, shards.manifest, config.shards))
         with sole_writers(config.out):
             return _evaluate(config, files, shards, runs, processes)
 
@@ -72,13 +72,13 @@ def _find_cases(config: EvaluateConfig) -> dict[str, CaseFiles]:
     return files
 
 
-def _read(config: EvaluateConfig) -> tuple[ShardSet, dict[Target, TrainedDecoder]]:
+def _read(config: EvaluateConfig) -> tuple[ShardSet, TrainedRuns]:
     """The shard set and the decoders, if they fit one another."""
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
-    if config.roi is None:
+    if config.zero_shot:
         return shards, {}
-    runs = load_runs(config.roi, config.tumor, config.cyst)
-    for target, trained in runs.items():
+    runs = load_runs(runs_of(config))
+    for target, trained in each_run(runs):
         check_signature(trained.signature, shards.manifest.signature, trained.path, config.shards)
         check_leak(trained, shards.manifest, target, config.shards)
     return shards, runs
@@ -88,11 +88,11 @@ def _evaluate(
     config: EvaluateConfig,
     files: dict[str, CaseFiles],
     shards: ShardSet,
-    runs: dict[Target, TrainedDecoder],
+    runs: TrainedRuns,
     processes: PartialState,
 ) -> int:
     """Score what is missing, then write the results of all. Returns the exit code."""
-    labelling = _labelling(config, shards, runs, processes.device)
+    labelling = labelling_of(config, files, shards, runs, processes.device)
     fingerprint, missing = decide(lambda: _missing(config, runs, shards))
     entries = {entry.case: entry for entry in shards.manifest.val}
     shares = share_cases(
@@ -111,9 +111,9 @@ class Case(NamedTuple):
     spans: list[Part]  # of the processes that label it
 
 
-def _missing(config: EvaluateConfig, runs: dict[Target, TrainedDecoder], shards: ShardSet) -> tuple[str, list[str]]:
+def _missing(config: EvaluateConfig, runs: TrainedRuns, shards: ShardSet) -> tuple[str, list[str]]:
     """A hash of all that decides the results, and the cases that have none of it yet."""
-    fingerprint = _fingerprint(config, {target: sha256_of(trained.path) for target, trained in runs.items()}, shards)
+    fingerprint = _fingerprint(config, by_target(runs, lambda trained: sha256_of(trained.path)), shards)
     remove_leftovers(config.out, "*/.tmp-*")
     remove_spans(config.out)
     return fingerprint, [case.case for case in shards.manifest.val if not is_done(config.out, case.case, fingerprint)]
@@ -122,7 +122,7 @@ def _missing(config: EvaluateConfig, runs: dict[Target, TrainedDecoder], shards:
 def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> None:
     label_maps = [config.out / PREDICTIONS / f"{name}.nii.gz" for name in files]
     outputs = [config.out, config.out / CSV_NAME, config.out / JSON_NAME, *label_maps]
-    runs = [run for run in (config.roi, config.tumor, config.cyst) if run]
+    runs = [run for some in runs_of(config).values() for run in some]
     given = [config.data, Path(config.shards), *runs, *paths_of(files)]
     refuse_overwriting(outputs, [*given, *(path for run in runs for path in files_in(run))])
 
@@ -145,11 +145,10 @@ def _check_labels(config: EvaluateConfig, files: dict[str, CaseFiles], manifest:
             raise OptionError(f"--data: {path}: not the labels that {config.shards} was made from")
 
 
-def _fingerprint(config: EvaluateConfig, decoders: dict[str, str], shards: ShardSet) -> str:
+def _fingerprint(config: EvaluateConfig, decoders: dict[Target, str | list[str]], shards: ShardSet) -> str:
     """A hash of all that decides a case's result."""
     causes = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
-    if config.zero_shot:
-        causes["zero_shot"] = True
+    causes.update({name: True for name in ("zero_shot", "flips") if getattr(config, name)})
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
 
@@ -224,33 +223,7 @@ def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
     return truth
 
 
-def _labelling(
-    config: EvaluateConfig, shards: ShardSet, runs: dict[Target, TrainedDecoder], device: torch.device
-) -> Labelling:
-    """By the runs' cascade, or by true boxes without training."""
-
-    def source(entry: ShardEntry) -> EmbeddingSource:
-        return lambda first, count: shards.validation_slices(entry, first, count).embeddings(device)
-
-    def body_of(entry: ShardEntry) -> BodyBox:
-        return next(shards.labels(entry)).record.body
-
-    if runs:
-        labelling = ByCascade(cascade_of(runs, config.cascade, device), source)
-    else:
-        decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
-        labelling = ByTrueBoxes(decoder, source, config.cascade.batch_size)
-    return OnWholeSlices(labelling, body_of) if "crop" in shards.manifest.input else labelling
-
-
-def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:
-    decoder = read_initial_decoder(shards, config.shards)
-    if decoder is None:
-        raise OptionError(f"--zero_shot: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
-    return decoder
-
-
-def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, TrainedDecoder], shards: ShardSet) -> int:
+def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards: ShardSet) -> int:
     """Write and print the results of all cases. Returns the exit code."""
     remove_spans(config.out)
     look_anew(config.out / CASES)
@@ -269,12 +242,12 @@ def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, Trained
         "data": str(config.data.absolute()),
         "shards": absolute(config.shards),
         "predictions": str((config.out / PREDICTIONS).absolute()),
-        "runs": {target: str(trained.path.parent.absolute()) for target, trained in runs.items()},
+        "runs": by_target(runs, lambda trained: str(trained.path.parent.absolute())),
         "cascade": asdict(config.cascade),
         "fingerprint": shards.fingerprint,
         "fold": shards.fold,
         "split": {"train": list(manifest.split.train), "val": list(manifest.split.val)},
-        **({"zero_shot": True} if config.zero_shot else {}),
+        **{name: True for name in ("zero_shot", "flips") if getattr(config, name)},
         **asdict(manifest.signature),
     }
     write_metrics(config.out, scores, settings, failed)

@@ -2,10 +2,14 @@
 
 Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`; the header's `kitsam` entry is JSON: encoder, input settings, each
 decoder's prompts and the shard set it was trained on, and the cascade's settings.
+
+Format 2 is written where a target has several runs, whose tensors are `roi.0.*`, `roi.1.*`, ... and whose shard sets
+are a list: a version of kitsam that would ask the first of them alone refuses it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +18,21 @@ import torch
 from kitsam import __version__
 from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import Target
-from kitsam.decoding.ask import TargetDecoder
-from kitsam.decoding.config import PromptConfig
-from kitsam.decoding.runs import DECODER, ShardSetRecord, load_runs
+from kitsam.decoding.config import PromptConfig, runs_of
+from kitsam.decoding.ensemble import Ensemble
+from kitsam.decoding.runs import DECODER, ShardSetRecord, TrainedDecoder, load_runs
 from kitsam.inference.config import BundleConfig, CascadeConfig
+from kitsam.inference.trained_encoder import trained_encoder
 from kitsam.sam.checkpoints import origin_of
-from kitsam.sam.config import EncoderConfig
 from kitsam.sam.decoder import decoder_from
-from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
+from kitsam.sam.encoder import Encoder, EncoderRecord
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.records import as_record
 from kitsam.system.tensors import read_tensors, write_tensors
 
-FORMAT_VERSION = 1
+ONE_RUN, SEVERAL_RUNS = FORMATS = 1, 2  # a target, at most
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Bundle:
 
     encoder: Encoder
     input: InputConfig
-    decoders: dict[Target, TargetDecoder]
+    decoders: dict[Target, Ensemble]
     cascade: CascadeConfig
 
 
@@ -51,55 +55,59 @@ class _Header:
     input: dict[str, Any]
     prompts: dict[Target, PromptConfig]
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
-    shard_sets: dict[Target, ShardSetRecord] = field(default_factory=dict)  # what each decoder was trained on
+    # What each decoder was trained on; a list: of each of several.
+    shard_sets: dict[Target, ShardSetRecord | list[ShardSetRecord]] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)  # source and license of the encoder's, where they are known
+
+    def count(self, target: Target) -> int:
+        """How many runs the target's decoders come from."""
+        known = self.shard_sets.get(target)
+        return len(known) if isinstance(known, list) else 1
 
 
 def run(config: BundleConfig) -> int:
     refuse_overwriting([config.out], [*_inputs(config), config.encoder_checkpoint])
-    runs = load_runs(config.roi, config.tumor, config.cyst)
-    signature = runs["roi"].signature
-    record = as_record(signature.encoder, EncoderRecord, runs["roi"].path)
-    encoder = _encoder_of(record, config)
+    runs = load_runs(runs_of(config))
+    first = runs["roi"][0]
+    record = as_record(first.signature.encoder, EncoderRecord, first.path)
+    encoder = trained_encoder(record, config.encoder_checkpoint)
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.vit.state_dict().items()}
-    for target, trained in runs.items():
-        tensors.update({f"{target}.{name}": tensor for name, tensor in trained.decoder.state_dict().items()})
-    prompts = {target: trained.prompt for target, trained in runs.items()}
-    shard_sets = {target: trained.shard_set for target, trained in runs.items()}
+    for target, some in runs.items():
+        for prefix, trained in zip(_prefixes(target, len(some)), some):
+            tensors.update({f"{prefix}.{name}": tensor for name, tensor in trained.decoder.state_dict().items()})
     origin = origin_of(record.name, record.weights_sha256)
     header = _Header(
-        FORMAT_VERSION,
+        ONE_RUN if all(len(some) == 1 for some in runs.values()) else SEVERAL_RUNS,
         __version__,
         record,
-        signature.input,
-        prompts,
+        first.signature.input,
+        {target: some[0].prompt for target, some in runs.items()},
         config.cascade,
-        shard_sets,
+        {target: _shard_sets(some) for target, some in runs.items()},
         asdict(origin) if origin else {},
     )
     write_tensors(config.out, tensors, asdict(header))
-    say(f"{' + '.join(['encoder', *runs])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
+    parts = [target if len(some) == 1 else f"{len(some)} {target}" for target, some in runs.items()]
+    say(f"{' + '.join(['encoder', *parts])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
     return 0
+
+
+def _prefixes(target: Target, count: int) -> list[str]:
+    """Of the tensors of each of a target's runs."""
+    return [target] if count == 1 else [f"{target}.{number}" for number in range(count)]
+
+
+def _shard_sets(runs: Sequence[TrainedDecoder]) -> ShardSetRecord | list[ShardSetRecord]:
+    one, *others = (trained.shard_set for trained in runs)
+    return [one, *others] if others else one
 
 
 def _inputs(config: BundleConfig) -> Iterator[Path]:
     """The files of the runs; a bundle that lies in a run's folder is none of them."""
-    for folder in filter(None, (config.roi, config.tumor, config.cyst)):
+    for folder in chain(*runs_of(config).values()):
         for path in files_in(folder):
             if path.suffix != ".safetensors" or path.name == DECODER or path.parent != folder:
                 yield path
-
-
-def _encoder_of(record: EncoderRecord, config: BundleConfig) -> Encoder:
-    """Raises `OptionError` where its weights are not those that the decoders were trained with."""
-    seed = {} if record.seed is None else {"seed": record.seed}
-    encoder, actual = build_encoder(EncoderConfig(record.name, config.encoder_checkpoint, record.input_size, **seed))
-    if actual != record:
-        raise OptionError(
-            f"--encoder_checkpoint: the decoders were trained with weights {record.weights_sha256[:12]}..., "
-            f"these are {actual.weights_sha256[:12]}..."
-        )
-    return encoder
 
 
 def read_bundle(path: Path, option: str = "--model") -> Bundle:
@@ -107,17 +115,17 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
     if not path.is_file():
         raise OptionError(f"{option}: no such file: {path}")
     tensors, content = read_tensors(path)
-    if content is None or content.get("format") != FORMAT_VERSION:
-        raise KitsamError(f"{path}: not a bundle of format {FORMAT_VERSION}")
+    if content is None or content.get("format") not in FORMATS:
+        raise KitsamError(f"{path}: not a bundle of format {ONE_RUN} or {SEVERAL_RUNS}")
     header = as_record(content, _Header, path)
     encoder = Encoder(header.encoder.name, header.encoder.input_size)
     encoder.load_own(_part(tensors, "encoder"), path)
     size = header.encoder.grid, header.encoder.input_size
-    decoders = {
-        target: TargetDecoder(decoder_from(_part(tensors, target), *size, str(path)), prompt)
-        for target, prompt in header.prompts.items()
-    }
-    return Bundle(encoder, as_record(header.input, InputConfig, path), decoders, header.cascade)
+    ensembles = {}
+    for target, prompt in header.prompts.items():
+        parts = [_part(tensors, prefix) for prefix in _prefixes(target, header.count(target))]
+        ensembles[target] = Ensemble(tuple(decoder_from(part, *size, str(path)) for part in parts), prompt)
+    return Bundle(encoder, as_record(header.input, InputConfig, path), ensembles, header.cascade)
 
 
 def _part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

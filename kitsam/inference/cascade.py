@@ -18,32 +18,33 @@ import torch
 from torch import Tensor
 
 from kitsam.ct.labels import CYST, KIDNEY, TUMOR, Target
-from kitsam.decoding.ask import SliceBoxes, TargetDecoder, ask, kidney_boxes, roi_boxes
+from kitsam.decoding.ask import SliceBoxes, kidney_boxes, roi_boxes
+from kitsam.decoding.ensemble import Embeddings, Ensemble, ask_together, embeddings_on
 from kitsam.inference.cleanup import clean_roi, drop_small_lesions
 from kitsam.inference.config import CascadeConfig
-from kitsam.system.devices import to_device, to_host
+from kitsam.system.devices import to_host
 
-# (first slice, number of slices) -> embeddings (B, 256, G, G)
-EmbeddingSource = Callable[[int, int], Tensor]
+# (first slice, number of slices) -> embeddings (B, 256, G, G), of the mirrored slices too or not
+EmbeddingSource = Callable[[int, int], Embeddings]
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """The three decoders on one device, and how their answers become labels."""
+    """The decoders of the three targets on one device, and how their answers become labels."""
 
-    roi: TargetDecoder
-    tumor: TargetDecoder | None
-    cyst: TargetDecoder | None
+    roi: Ensemble
+    tumor: Ensemble | None
+    cyst: Ensemble | None
     config: CascadeConfig
     device: torch.device
 
     def __post_init__(self) -> None:
-        for target_decoder in (self.roi, self.tumor, self.cyst):
-            if target_decoder:
-                target_decoder.decoder.to(self.device).eval()
+        for ensemble in (self.roi, self.tumor, self.cyst):
+            if ensemble:
+                ensemble.to(self.device)
 
 
-def cascade_of(decoders: Mapping[Target, TargetDecoder], config: CascadeConfig, device: torch.device) -> Cascade:
+def cascade_of(decoders: Mapping[Target, Ensemble], config: CascadeConfig, device: torch.device) -> Cascade:
     """`decoders`: of the ROI at least."""
     return Cascade(decoders["roi"], decoders.get("tumor"), decoders.get("cyst"), config, device)
 
@@ -70,7 +71,8 @@ def find_roi(cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, in
     label = np.zeros(shape, np.uint8)
     for first, count in _batches(cascade, shape[0]):
         boxes = roi_boxes(cascade.roi.prompt, count, shape[1:])
-        probabilities = ask(cascade.roi.decoder, to_device(embeddings(first, count), cascade.device), boxes, shape[1:])
+        batch = embeddings_on(cascade.device, embeddings(first, count))
+        probabilities = ask_together(cascade.roi, batch, boxes, shape[1:])
         label[first : first + count] = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
     return label
 
@@ -107,9 +109,9 @@ def add_lesions(
         here = {number: every.within(first, count) for number, every in asked.items()}
         if not any(len(some.slices) for some in here.values()):
             continue
-        batch = to_device(embeddings(first, count), cascade.device)
+        batch = embeddings_on(cascade.device, embeddings(first, count))
         probabilities = {
-            number: ask(one.decoder, batch, here[number], label.shape[1:], config.batch_size)
+            number: ask_together(one, batch, here[number], label.shape[1:], config.batch_size)
             for number, one in decoders.items()
         }
         lesion = to_host(most_probable(probabilities, config.lesion_threshold))
@@ -119,7 +121,7 @@ def add_lesions(
 
 
 def _lesion_boxes(
-    decoders: Mapping[int, TargetDecoder],
+    decoders: Mapping[int, Ensemble],
     label: np.ndarray,  # (S, H, W) uint8
     spacing: tuple[float, float, float],
     drawn: SliceBoxes | None,

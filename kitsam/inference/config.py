@@ -4,9 +4,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from kitsam.decoding.config import check_run
+from kitsam.decoding.config import Runs, check_runs
 from kitsam.sam.config import CheckpointName
-from kitsam.system.options import Device, Options, Precision, amount, check_place, count, place, positional, share
+from kitsam.system.errors import OptionError
+from kitsam.system.options import (
+    Device,
+    Options,
+    Precision,
+    amount,
+    as_list,
+    check_place,
+    count,
+    place,
+    positional,
+    share,
+)
 
 
 @dataclass
@@ -30,22 +42,25 @@ class CascadeConfig(Options, section="cascade"):
 class BundleConfig(Options):
     """Put encoder, decoders and settings into one file, all that `kitsam predict` needs."""
 
-    roi: Path = place("folder")
-    """run of the ROI decoder"""
+    roi: Runs = place("folder")
+    """run of the ROI decoder, or runs of several folds or seeds: their probabilities are averaged"""
     out: Path = place("new file")
     """the .safetensors file"""
-    tumor: Path | None = place("folder", None)
-    """run of the tumor decoder"""
-    cyst: Path | None = place("folder", None)
-    """run of the cyst decoder"""
+    tumor: Runs | None = place("folder", None)
+    """run or runs of the tumor decoder"""
+    cyst: Runs | None = place("folder", None)
+    """run or runs of the cyst decoder"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     encoder_checkpoint: Path | None = place("file", None)
     """the encoder's weights, where they are not those that `kitsam weights` cached"""
 
+    def check(self) -> None:
+        if not as_list(self.roi):
+            raise OptionError(f"{self.option('roi')}: must name one run at least")
+
     def check_places(self) -> None:
         super().check_places()
-        for name in ("roi", "tumor", "cyst"):
-            check_run(getattr(self, name), self.option(name))
+        check_runs(self)
 
 
 @dataclass
@@ -63,6 +78,8 @@ class PredictConfig(Options):
     """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the
     file, ends included; for a checkpoint also {"box": [...], "label": 2, "propagate": true}: the class of what is
     found (1 if not given), and whether it is followed into the slices beyond"""
+    flips: bool = False
+    """encode each slice mirrored left to right too and average both answers: twice the time"""
     overwrite: bool = False
     """label every scan anew, also those that have a label map in `out`, whatever wrote it"""
     batch_size: int = count(4)
@@ -79,6 +96,8 @@ class PredictConfig(Options):
         super().check_places()
         if not names_checkpoint(self.model):
             check_place(self.option("model"), self.model, "file")
+        elif self.flips:
+            raise OptionError(f"{self.option('flips')}: for bundles, not for a checkpoint's own decoder")
 
 
 def names_checkpoint(model: Path) -> bool:

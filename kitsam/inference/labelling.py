@@ -6,7 +6,7 @@ and two or three label volumes.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,7 +24,7 @@ from kitsam.inference.bundle import read_bundle
 from kitsam.inference.cascade import cascade_of, label_volume
 from kitsam.inference.config import PredictConfig, names_checkpoint
 from kitsam.inference.drawn import canonical_boxes, canonical_prompt
-from kitsam.inference.predictions import PredictionRecord, Task, model_file
+from kitsam.inference.predictions import PredictionRecord, Task, model_file, write_record
 from kitsam.inference.prompted import LazyEmbeddings, count_slices, label_in_boxes
 from kitsam.inference.scan_embeddings import encode_scan
 from kitsam.pictures.overlay import case_overlay
@@ -38,7 +38,6 @@ from kitsam.system.errors import CaseError
 from kitsam.system.files import sha256_of
 from kitsam.system.pieces import Pieces
 from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16
-from kitsam.system.seals import write_sealed
 
 # A scan and what is asked of it -> (S, H, W) uint8 labels in the canonical frame.
 FindLabels = Callable[[Volume, Task], np.ndarray]
@@ -80,7 +79,7 @@ def _bundle_labels(config: PredictConfig, device: torch.device) -> FindLabels:
         voxels = body.cut(volume.voxels) if body else volume.voxels
         if body and boxes is not None:
             boxes = boxes.inside(body)
-        source = encode_scan(voxels, encode, config.batch_size, task.scan.name)
+        source = encode_scan(voxels, encode, config.batch_size, task.scan.name, config.flips)
         label = label_volume(cascade, source, voxels.shape, volume.spacing, boxes)
         return body.put_back(label, volume.voxels.shape) if body else label
 
@@ -142,14 +141,15 @@ def _label_scan(find_labels: FindLabels, config: PredictConfig, model: str, task
         model,
         task.boxes,
         list(volume.doubts),
+        flips=config.flips,
     )
     # Slice by slice: numpy counts bytes as eight times as many.
     voxels = sum(np.bincount(plane.ravel(), minlength=len(CLASS_NAMES)) for plane in label)
     milliliters = voxels * volume.geometry.voxel_ml
     volumes = dict(zip(CLASS_NAMES[1:], milliliters[1:].tolist()))
-    write_sealed(task.outputs.record, asdict(record))
+    write_record(task.outputs.record, record)
     save_label(task.outputs.label_map, label, volume.geometry)
     case_overlay(task.outputs.picture, volume.voxels, label, None, volume.spacing, task.scan.name)
-    write_sealed(task.outputs.record, asdict(replace(record, volumes_ml=volumes)))
+    write_record(task.outputs.record, replace(record, volumes_ml=volumes))
     text = ", ".join(f"{name} {amount:.1f} mL" for name, amount in volumes.items())
     return f"{task.scan.name}: {text}: {task.outputs.label_map}, {task.outputs.picture}"

@@ -6,7 +6,7 @@ as one; and when all is there. What it vouches for is kept; a file that it does 
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from kitsam.sam.checkpoints import checkpoint_path
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
-from kitsam.system.seals import read_sealed
+from kitsam.system.seals import read_sealed, write_sealed
 
 
 class Outputs(NamedTuple):
@@ -39,6 +39,7 @@ class PredictionRecord:
     boxes: list[DrawnBox] | None
     doubts: list[str] = field(default_factory=list)  # about the scan
     volumes_ml: dict[str, float] | None = None  # by class; None while the other files are written
+    flips: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class Task:
     scan: Scan
     boxes: list[DrawnBox] | None
     outputs: Outputs
+
+
+def write_record(path: Path, record: PredictionRecord) -> None:
+    content = asdict(record)
+    if not record.flips:
+        del content["flips"]  # so that a record without flips stays, byte for byte, what it was before there were any
+    write_sealed(path, content)
 
 
 def outputs_of(out: Path, scan: Scan) -> Outputs:
@@ -69,13 +77,13 @@ def tasks_of(config: PredictConfig, scans: list[Scan], boxes: dict[str, list[Dra
         return tasks
     begun = [task for task in tasks if any(map(os.path.lexists, task.outputs))]
     model = sha256_of(model_file(config.model)) if begun else ""
-    finished = [task for task in begun if _is_finished(task, model)]
+    finished = [task for task in begun if _is_finished(task, model, config.flips)]
     for task in finished:
         say(f"{task.scan.name}: labelled already: {task.outputs.label_map}")
     return [task for task in tasks if task not in finished]
 
 
-def _is_finished(task: Task, model: str) -> bool:
+def _is_finished(task: Task, model: str, flips: bool) -> bool:
     """Whether all is there. Raises `OptionError` where a file is there that this task may not replace."""
     try:
         record = read_sealed(task.outputs.record, PredictionRecord)
@@ -85,6 +93,7 @@ def _is_finished(task: Task, model: str) -> bool:
     causes = {
         "of another model": record.model_sha256 == model,
         "of other boxes": record.boxes == task.boxes,
+        f"made with{'' if record.flips else 'out'} --flips": record.flips == flips,
         "of another scan": record.scan_sha256 == _digest(task.scan.path),
     }
     others = [cause for cause, same in causes.items() if not same]

@@ -1,14 +1,18 @@
 """A scan's embeddings, encoded once and held in memory for the passes of the decoders.
 
 They are kept as the encoder gives them, in float16: 2 MiB a slice at 1024 pixels. A scan so long that this is more than
-2 GiB keeps them in int8 with a scale per channel, as shards may: 1 GiB for the longest of KiTS, 1,059 slices.
+2 GiB keeps them in int8 with a scale per channel, as shards may: 1 GiB for the longest of KiTS, 1,059 slices. Mirrored
+slices take as much again; both together keep to the same limit.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kitsam.ct.views import View
+from kitsam.decoding.ensemble import WithMirrored
 from kitsam.inference.cascade import EmbeddingSource
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.storage import quantize, restore
@@ -18,15 +22,36 @@ from kitsam.system.devices import to_device, to_host
 MOST_BYTES = 2 << 30  # of embeddings in float16
 
 
-def encode_scan(voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name: str) -> EmbeddingSource:
-    """The embeddings of all slices of `voxels`, (S, H, W) HU."""
+def encode_scan(
+    voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name: str, flips: bool = False
+) -> EmbeddingSource:
+    """The embeddings of all slices of `voxels`, (S, H, W) HU; `flips`: of the mirrored slices too."""
+    if not flips:
+        return _encode(voxels, encode, batch_size, name, MOST_BYTES)
+    plain = _encode(voxels, encode, batch_size, name, MOST_BYTES // 2)
+    mirrored = _encode(mirror(voxels), encode, batch_size, f"{name}, mirrored", MOST_BYTES // 2)
+    return with_mirrored(plain, mirrored)
+
+
+def mirror(voxels: np.ndarray) -> np.ndarray:
+    """(S, H, W) -> the same slices mirrored left to right."""
+    return np.ascontiguousarray(voxels[..., ::-1])
+
+
+def with_mirrored(plain: EmbeddingSource, mirrored: EmbeddingSource) -> EmbeddingSource:
+    return lambda first, count: WithMirrored(plain(first, count), mirrored(first, count))
+
+
+def _encode(
+    voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name: str, most_bytes: int
+) -> Callable[[int, int], Tensor]:
     image = torch.from_numpy(voxels).to(encode.device)
     store: _Store | None = None
     with progress(f"Encoding {name}", len(image), "slices") as tick:
         for first in range(0, len(image), batch_size):
             slices = list(range(first, min(first + batch_size, len(image))))
             batch = to_host(encode(image, slices, [View()] * len(slices)))
-            store = store or _Store(len(image), batch)
+            store = store or _Store(len(image), batch, most_bytes)
             store.keep(first, batch)
             tick(len(slices))
 
@@ -39,10 +64,10 @@ def encode_scan(voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name:
 class _Store:
     """(S, 256, G, G) in float16 or int8."""
 
-    def __init__(self, slices: int, batch: np.ndarray) -> None:
-        """`batch`: some of the embeddings, float16."""
+    def __init__(self, slices: int, batch: np.ndarray, most_bytes: int) -> None:
+        """`batch`: some of the embeddings, float16; `most_bytes`: of all of them in float16, else they become int8."""
         shape = slices, *batch.shape[1:]
-        is_long = batch[0].nbytes * slices > MOST_BYTES
+        is_long = batch[0].nbytes * slices > most_bytes
         self.numbers = torch.empty(shape, dtype=torch.int8 if is_long else torch.float16)
         self.scales = torch.empty(shape[:2]) if is_long else None
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kitsam.evaluation.compare import read_comparison
 from kitsam.evaluation.results import JSON_NAME, Metrics, read_metrics
 from kitsam.report.config import ReportConfig
+from kitsam.report.runs import runs_by_name
 from kitsam.report.sections import SECTIONS
 from kitsam.system.console import progress, say
 from kitsam.system.files import write_text
@@ -47,7 +48,7 @@ def _inputs(config: ReportConfig, metrics: Metrics) -> Iterator[Path]:
     """What a report may be written from: all but other reports."""
     settings = metrics.settings
     named = [settings.get(name) for name in ("data", "predictions", "shards", "against")]
-    for folder in (config.folder, *named, *(settings.get("runs") or {}).values()):
+    for folder in (config.folder, *named, *runs_by_name(settings).values()):
         if isinstance(folder, (str, Path)):
             yield from (path for path in files_in(Path(folder)) if path.suffix != ".html")
 

@@ -23,6 +23,7 @@ from kitsam.evaluation.summary import RESULT_LABELS, detection_cells, detections
 from kitsam.pictures import plots
 from kitsam.pictures.overlay import OUTLINES
 from kitsam.pictures.plots import light_and_dark
+from kitsam.report.runs import runs_by_name
 from kitsam.report.viewer import Viewer, view
 from kitsam.shards import manifest
 from kitsam.system.errors import KitsamError
@@ -80,15 +81,16 @@ def all_cases(metrics: Metrics) -> Values:
 
 def training(metrics: Metrics) -> Values:
     """Loss and validation Dice of the decoders, and the balance of the slices that they learned from."""
-    runs, shards = metrics.settings.get("runs") or {}, metrics.settings.get("shards")
-    logs = {target: _attempt(read_log, Path(runs[target])) for target in TARGETS if runs.get(target)}
+    runs, shards = runs_by_name(metrics.settings), metrics.settings.get("shards")
+    logs = {name: _attempt(read_log, run) for name, run in runs.items()}
     curves = {
-        target: light_and_dark(plots.training_curve, log.steps, log.loss, log.validation_steps, log.validation_dice)
-        for target, log in logs.items()
+        name: light_and_dark(plots.training_curve, log.steps, log.loss, log.validation_steps, log.validation_dice)
+        for name, log in logs.items()
         if isinstance(log, TrainingLog)
     }
+    absent = [target for target in TARGETS if target not in (metrics.settings.get("runs") or {})]
     shard_set = _attempt(read_record, Path(shards, manifest.NAME), _ShardSet) if shards else None
-    return {"runs": runs, "targets": TARGETS, "logs": logs, "curves": curves, "shard_set": shard_set}
+    return {"runs": runs, "names": [*runs, *absent], "logs": logs, "curves": curves, "shard_set": shard_set}
 
 
 class _ShardSet(TypedDict):
@@ -99,8 +101,8 @@ class _ShardSet(TypedDict):
 
 def settings(metrics: Metrics) -> Values:
     """What the numbers were made with."""
-    paths = {target: Path(run) / CONFIG for target, run in (metrics.settings.get("runs") or {}).items() if run}
-    configs = [(target, path, path.read_text("utf-8", "replace")) for target, path in paths.items() if path.is_file()]
+    paths = {name: run / CONFIG for name, run in runs_by_name(metrics.settings).items()}
+    configs = [(name, path, path.read_text("utf-8", "replace")) for name, path in paths.items() if path.is_file()]
     versions = {"kitsam that scored": metrics.kitsam, "kitsam that wrote this": __version__}
     versions |= {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
     return {"configs": configs, "versions": versions}

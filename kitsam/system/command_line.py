@@ -4,6 +4,7 @@ jsonargparse makes the options from the dataclass. Here stands what the fields a
 switches, spelling), how YAML is read, and its errors in plain words: one line that begins with the option.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -27,7 +28,8 @@ def read_command_line(command: str, kind: type[T], arguments: Sequence[str]) -> 
     """Raises `OptionError`; leaves the program after `--help`."""
     parser, options = _Parser(command, kind), _options_of(kind)
     try:
-        parsed = parser.parse_args([_usual_spelling(argument, parser) for argument in arguments])
+        words = [_usual_spelling(argument, parser) for argument in arguments]
+        parsed = parser.parse_args(_gathered(words, kind))
         _check_sections(parsed, parser, kind)
         settings = parser.instantiate(parsed).as_dict()
     except ArgumentError as error:
@@ -81,6 +83,24 @@ def _usual_spelling(argument: str, parser: _Parser) -> str:
     name, equals, value = argument.partition("=")
     known = {option.replace("-", "_"): option for option in parser.option_names()}
     return f"{known.get(name.replace('-', '_'), name)}{equals}{value}"
+
+
+def _gathered(words: Sequence[str], kind: type[Options]) -> list[str]:
+    """`--roi A B` means `--roi [A, B]` where an option takes one path or several.
+
+    argparse's own way, nargs, would make a list of each `--roi A`, and refuse `roi: A` in a YAML file.
+    """
+    several = {option_of(one) for one in fields(kind) if list[Path] in get_args(one.type)}
+    gathered: list[str] = []
+    values: list[str] = []  # of the option that came last
+    for word in (*words, "--"):
+        if not word.startswith("--") and gathered and gathered[-1] in several:
+            values.append(word)
+            continue
+        gathered += [json.dumps(values)] if len(values) > 1 else values
+        gathered.append(word)
+        values = []
+    return gathered[:-1]
 
 
 def _check_sections(parsed: Namespace, parser: _Parser, kind: type[Options]) -> None:

@@ -58,7 +58,8 @@ class Options:
             if isinstance(value, Options):
                 value.check_places()
             elif PLACE in one.metadata and value is not None:
-                check_place(self.option(one.name), Path(value), one.metadata[PLACE])
+                for path in as_list(value):
+                    check_place(self.option(one.name), Path(path), one.metadata[PLACE])
 
     def option(self, name: str) -> str:
         """How a field is given on the command line."""
@@ -121,6 +122,11 @@ def positional() -> Any:
 def spelling(name: str, default: Any) -> Any:
     """A field whose option has a name that Python forbids."""
     return field(default=default, metadata={SPELLING: name})
+
+
+def as_list(value: Any) -> list[Any]:
+    """Of an option that takes one value or a list of them; none where it was not given."""
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def fixed_options(config: Options) -> list[str]:

@@ -26,8 +26,9 @@ from kitsam.system.options import as_plain, fixed_options
 from kitsam.system.records import read_record
 from kitsam.system.seals import SEAL, read_sealed, write_sealed
 from kitsam.training.config import TrainConfig
+from kitsam.training.prolonging import Schedule, prolong
 
-CHECKPOINTS, STATE, DIGESTS = "checkpoints", "state.json", "digests.json"
+CHECKPOINTS, STEP, STATE, DIGESTS = "checkpoints", "step-", "state.json", "digests.json"
 SMALLEST_FREE = 1 << 20  # bytes; a disk with less is full
 
 
@@ -43,10 +44,10 @@ class Progress:
     digests: bool = False  # whether the checkpoint has digests of its files
 
 
-def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> None:
+def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> Schedule:
     """Make the run's folder, or check that the run in it is the same one, on the same shard set; this one alone writes.
 
-    Raises `OptionError` naming the first option in which they differ.
+    Raises `OptionError` naming the first option in which they differ, or fewer steps than the run has.
     """
     options = as_plain(config)
     path = config.out / CONFIG
@@ -56,6 +57,8 @@ def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> None:
         earlier = read_yaml(path)
         if not isinstance(earlier, dict):
             raise KitsamError(f"{path}: damaged: holds no options")
+        if type(earlier.get("steps")) is not int:
+            raise KitsamError(f"{path}: damaged: steps must be a whole number, not {earlier.get('steps')}")
         if earlier.get("precision") == "auto":
             earlier["precision"] = options["precision"]  # an older version kept the word and not what it took
         for name in fixed_options(config):
@@ -63,9 +66,13 @@ def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> None:
                 there = f"{config.out} holds a run with {earlier.get(name)}"
                 raise OptionError(f"--{name}: {there}, not {options[name]}: choose another --out")
         _check_shard_set(config, read_sealed(config.out / SHARD_SET, ShardSetRecord), shard_set)
+        folders = checkpoints(config.out)
+        schedule = prolong(config, earlier["steps"], _step_of(folders[-1]) if folders else 0)
     else:
+        schedule = Schedule((config.steps,))
         write_sealed(config.out / SHARD_SET, asdict(shard_set))
     write_text(path, yaml.safe_dump(options, sort_keys=False))
+    return schedule
 
 
 def _check_shard_set(config: TrainConfig, earlier: ShardSetRecord, shard_set: ShardSetRecord) -> None:
@@ -80,7 +87,7 @@ def _check_shard_set(config: TrainConfig, earlier: ShardSetRecord, shard_set: Sh
 
 def save_checkpoint(accelerator: Accelerator, out: Path, progress: Progress, keep: int) -> None:
     """Write what a run needs to go on; the last `keep` checkpoints stay. Raises `KitsamError` for a full disk."""
-    folder = out / CHECKPOINTS / f"step-{progress.step:06d}"
+    folder = out / CHECKPOINTS / f"{STEP}{progress.step:06d}"
     temporary = decide(lambda: _new_folder(folder))
     try:
         accelerator.save_state(str(temporary))
@@ -160,8 +167,13 @@ def _check_digests(folder: Path) -> None:
 
 def checkpoints(out: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    steps = {path.name.removeprefix("step-"): path for path in (out / CHECKPOINTS).glob("step-*")}
-    return [steps[step] for step in sorted(filter(str.isdecimal, steps), key=int)]
+    folders = (out / CHECKPOINTS).glob(f"{STEP}*")
+    return sorted((path for path in folders if path.name.removeprefix(STEP).isdecimal()), key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    """Steps done at a checkpoint."""
+    return int(folder.name.removeprefix(STEP))
 
 
 class LastCheckpoint(NamedTuple):
@@ -171,13 +183,20 @@ class LastCheckpoint(NamedTuple):
     progress: Progress
 
 
-def last_checkpoint(out: Path) -> LastCheckpoint:
-    """Raises `KitsamError` naming a file of it that is missing or damaged."""
+def last_checkpoint(out: Path, schedule: Schedule) -> LastCheckpoint:
+    """One of a finished run that was prolonged since is no longer the end, and validations without a better one count
+    anew.
+
+    Raises `KitsamError` naming a file of it that is missing or damaged.
+    """
     folders = checkpoints(out)
     if not folders:
         return LastCheckpoint(None, Progress())
     _check_digests(folders[-1])
-    return LastCheckpoint(folders[-1], read_record(folders[-1] / STATE, Progress))
+    progress = read_record(folders[-1] / STATE, Progress)
+    if progress.finished and progress.step <= schedule.prolonged_at:
+        progress = replace(progress, finished=False, stale=0)
+    return LastCheckpoint(folders[-1], progress)
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:

@@ -91,8 +91,8 @@ class TrainConfig(Options):
     """folder of the run"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
-    steps: int = count(5000)
-    """optimizer steps"""
+    steps: int = count(5000, may_change=True)
+    """optimizer steps; with more of them a run, finished or not, goes on with another half cosine over those added"""
     batch_size: int = count(64)
     """slices a step, over all processes"""
     accumulate: int = count(1, may_change=True)
@@ -106,8 +106,8 @@ class TrainConfig(Options):
     init: Literal["auto", "checkpoint", "random"] = "auto"
     """the decoder's first weights: SAM's own, or drawn anew; auto: SAM's own where the encoder has a checkpoint"""
     start_from: Path | None = place("folder", None)
-    """run of the ROI decoder whose weights a lesion decoder starts from, instead of `init`: worth it where steps
-    are few"""
+    """run whose weights the decoder starts from, instead of `init`: of any target, on any set of the same encoder and
+    input; a lesion decoder that begins as the ROI decoder is worth it where steps are few"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)

@@ -6,7 +6,7 @@ Losses stay on the device until a line is written.
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -70,8 +70,15 @@ def _step_of(line: str) -> float:
 class Log:
     """Losses since the last line, and the files they go to."""
 
-    def __init__(self, accelerator: Accelerator, config: TrainConfig, shards: ShardSet, order: SampleOrder) -> None:
-        self.accelerator, self.config, self.shards, self.order = accelerator, config, shards, order
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        shards: ShardSet,
+        order: SampleOrder,
+        ends: Sequence[int],  # of the learning rate's schedule
+    ) -> None:
+        self.accelerator, self.config, self.shards, self.order, self.ends = accelerator, config, shards, order, ends
         self.losses: list[Tensor] = []
         self.began = time.monotonic()
         self.waited = 0.0  # seconds for batches
@@ -101,7 +108,7 @@ class Log:
         seconds = time.monotonic() - self.began
         before, after = self.order.counts.samples_before(first), self.order.counts.samples_before(step)
         values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
-        values["learning_rate"] = learning_rate(step - 1, self.config.steps, self.config.optimizer)
+        values["learning_rate"] = learning_rate(step - 1, self.ends, self.config.optimizer)
         values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)
         slices = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
         self.append({"step": step, **values, "drawn": slices})

@@ -34,6 +34,7 @@ from kitsam.training.checkpoint import (
 from kitsam.training.config import TrainConfig
 from kitsam.training.log import Log, start_log
 from kitsam.training.pictures import validation_pictures
+from kitsam.training.schedule import learning_rate
 from kitsam.training.setup import Training, set_up, target_words
 from kitsam.training.step import train_step, trial_step
 from kitsam.training.transfer import on_device
@@ -58,7 +59,7 @@ def train(config: TrainConfig) -> bool:
 def _go_on(training: Training) -> bool:
     """The same, in a folder to which no other run writes."""
     config, accelerator = training.config, training.accelerator
-    folder, state = decide(lambda: _open(training))
+    (folder, state), ends = decide(lambda: _open(training))
     if folder:
         together(lambda: load_checkpoint(accelerator, folder))
     if state.finished:
@@ -73,7 +74,7 @@ def _go_on(training: Training) -> bool:
     )
     decide(lambda: start_log(accelerator, config, state.step))
     _announce(training, state)
-    stopped = _train(training, state)
+    stopped = _train(training, state, ends)
     accelerator.end_training()
     if stopped:
         say(f"Stopped by a signal after step {state.step}, all saved: the same command goes on from there")
@@ -82,9 +83,10 @@ def _go_on(training: Training) -> bool:
     return stopped
 
 
-def _open(training: Training) -> LastCheckpoint:
-    open_run(training.config, training.record.shard_set)
-    return last_checkpoint(training.config.out)
+def _open(training: Training) -> tuple[LastCheckpoint, tuple[int, ...]]:
+    """Where the run goes on, and the ends of its schedule."""
+    schedule = open_run(training.config, training.record.shard_set)
+    return last_checkpoint(training.config.out, schedule), schedule.ends
 
 
 def _outcome(state: Progress, config: TrainConfig) -> str:
@@ -122,11 +124,11 @@ def _warn_of_data(training: Training) -> None:
         warn(f"there is no validation Dice, {_no_dice(config)}: the last decoder will be kept")
 
 
-def _train(training: Training, state: Progress) -> bool:
+def _train(training: Training, state: Progress, ends: tuple[int, ...]) -> bool:
     """Train from `state`, kept up to date, to the end. Returns whether a signal stopped it before."""
     config, accelerator = training.config, training.accelerator
     positive_weight = negative_ratio(training.shards.manifest.voxels, config.target) ** config.loss.balance
-    log = Log(accelerator, config, training.shards, training.order)
+    log = Log(accelerator, config, training.shards, training.order, ends)
     questions = on_device(training.questions(range(state.step, config.steps)), accelerator.device)
     step_limit = timedelta(seconds=config.step_timeout)
     validation_limit = START_LIMIT  # of the first, in which torch may compile
@@ -137,12 +139,13 @@ def _train(training: Training, state: Progress) -> bool:
         closing(questions),
     ):
         for step, batch in enumerate(log.timing(watch.waiting_for(questions)), state.step):
-            losses = train_step(accelerator, training.model, training.optimizer, batch, step, positive_weight, config)
+            rate = learning_rate(step, ends, config.optimizer)
+            losses = train_step(accelerator, training.model, training.optimizer, batch, rate, positive_weight, config)
             state.step = step + 1
             watch.beat()
             watch.limit = step_limit
             log.add(losses)
-            due = _due(state.step, config)
+            due = _due(state.step, config, ends)
             if due.line:
                 log.write(state.step)
             stop = _any_process(accelerator, bool(signals)) if due.line else _this_process_alone(accelerator, signals)
@@ -169,8 +172,8 @@ class _Due(NamedTuple):
     line: bool  # of metrics.jsonl
 
 
-def _due(step: int, config: TrainConfig) -> _Due:
-    validation = step == config.steps or step % config.validation.every == 0
+def _due(step: int, config: TrainConfig, ends: tuple[int, ...]) -> _Due:
+    validation = step in ends or step % config.validation.every == 0
     checkpoint = validation or step % config.checkpoint_every == 0
     return _Due(validation, checkpoint, checkpoint or step % config.log_every == 0)
 

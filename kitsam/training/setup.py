@@ -130,10 +130,10 @@ def target_words(target: Target) -> str:
 
 
 def _start(config: TrainConfig, shards: ShardSet) -> TrainedDecoder | None:
-    """The ROI decoder to start from, if there is to be one, and if it fits the shard set."""
+    """The decoder to start from, if there is to be one, and if it fits the shard set."""
     if config.start_from is None:
         return None
-    start = load_run(config.start_from, "roi", "start_from")
+    start = load_run(config.start_from, None, "start_from")
     check_signature(start.signature, shards.manifest.signature, start.path, config.shards)
     check_leak(start, shards.manifest, "start_from", config.shards)
     return start

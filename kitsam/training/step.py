@@ -19,7 +19,6 @@ from kitsam.training.config import TrainConfig
 from kitsam.training.drawing import Answers, draw_answers, move
 from kitsam.training.losses import box_losses
 from kitsam.training.questions import Part, Questions
-from kitsam.training.schedule import learning_rate
 
 
 def train_step(
@@ -27,13 +26,13 @@ def train_step(
     model: nn.Module,
     optimizer: Optimizer,
     batch: Questions,  # this process's share, on the device
-    step: int,
+    rate: float,  # of learning
     positive_weight: float,
     config: TrainConfig,
 ) -> Tensor:
     """Returns this process's share of the loss, the Dice loss and the cross-entropy: (3,) on the device."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, config.steps, config.optimizer)
+        group["lr"] = rate
     answers = draw_answers(batch, config.target, config.loss.lesion)
     counts = torch.stack([answers.positive.sum(), torch.ones_like(answers.positive).sum()])
     counts = accelerator.reduce(counts, "sum").clamp(min=1)

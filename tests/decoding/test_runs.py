@@ -7,7 +7,7 @@ import pytest
 from format_one import as_format_one
 from tiny import embed_config, train_config
 
-from kitsam.decoding.runs import CONFIG, DECODER, SHARD_SET, check_leak, load_run, load_runs
+from kitsam.decoding.runs import CONFIG, DECODER, SHARD_SET, check_leak, each_run, load_run, load_runs
 from kitsam.embedding import run as embedding
 from kitsam.evaluation import evaluate
 from kitsam.evaluation.config import EvaluateConfig
@@ -96,8 +96,8 @@ def test_folds_of_one_set_go_together_and_are_recorded(data, tmp_path):
     for target, fold in (("roi", 0), ("tumor", 1)):
         runs[target] = tmp_path / target
         loop.run(train_config(target, folds, runs[target], steps=1, fold=fold))
-    loaded = load_runs(runs["roi"], runs["tumor"], None)
-    assert [run.shard_set.fold for run in loaded.values()] == [0, 1]
+    loaded = load_runs({target: [run] for target, run in runs.items()})
+    assert [run.shard_set.fold for _, run in each_run(loaded)] == [0, 1]
     assert bundle.run(BundleConfig(runs["roi"], tmp_path / "x.safetensors", runs["tumor"])) == 0
     config = EvaluateConfig(str(folds), data, tmp_path / "out", runs["roi"], fold=0, device="cpu")
     assert evaluate.run(config) == 0

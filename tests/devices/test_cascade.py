@@ -3,8 +3,9 @@ import pytest
 import torch
 from meta_device import META, meta_device
 
-from kitsam.decoding.ask import SliceBoxes, TargetDecoder
+from kitsam.decoding.ask import SliceBoxes
 from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.ensemble import Ensemble
 from kitsam.inference.cascade import Cascade, label_volume
 from kitsam.inference.config import CascadeConfig
 from kitsam.sam.decoder import random_decoder
@@ -15,7 +16,7 @@ SHAPE, SPACING, BATCH = (5, 40, 48), (5.0, 1.0, 1.0), 2
 @pytest.mark.parametrize("source", [torch.device("cpu"), META])
 @pytest.mark.parametrize("boxes", [None, SliceBoxes(np.array([1, 2, 2]), np.array([[4, 4, 18, 20]] * 3, np.float32))])
 def test_a_scan_waits_once_a_batch_for_the_roi_and_once_for_both_lesions(source, boxes):
-    decoders = [TargetDecoder(random_decoder(3, 16 * 3, seed), PromptConfig()) for seed in range(3)]
+    decoders = [Ensemble((random_decoder(3, 16 * 3, seed),), PromptConfig()) for seed in range(3)]
     cascade = Cascade(*decoders, CascadeConfig(batch_size=BATCH), META)
 
     def embeddings(first: int, count: int) -> torch.Tensor:

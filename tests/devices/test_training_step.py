@@ -11,6 +11,7 @@ from training.drawn_samples import ask, samples
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam.decoder import random_decoder
 from kitsam.training.questions import Questions
+from kitsam.training.schedule import learning_rate
 from kitsam.training.step import train_step, trial_step
 
 GRID, SLICES = 4, 6
@@ -45,7 +46,15 @@ def test_a_step_waits_for_nothing(accelerator, tmp_path, target, stored, accumul
     batch = questions(stored, target)
     with meta_device():
         for step in range(2):
-            losses = train_step(accelerator, decoder, optimizer, batch.to(META), step, 2.0, config)
+            losses = train_step(
+                accelerator,
+                decoder,
+                optimizer,
+                batch.to(META),
+                learning_rate(step, [config.steps], config.optimizer),
+                2.0,
+                config,
+            )
     assert losses.shape == (3,) and losses.device == META
 
 

@@ -15,7 +15,7 @@ def test_the_bundle_holds_all_that_was_trained(model, runs):
     loaded = read_bundle(model)
     assert loaded.encoder.input_size == 64 and loaded.input.window == (-160.0, 240.0)
     for target in ("roi", "tumor", "cyst"):
-        state = loaded.decoders[target].decoder.state_dict()
+        state = loaded.decoders[target].decoders[0].state_dict()
         assert all(
             torch.equal(value, state[name]) for name, value in load_file(runs[target] / "decoder.safetensors").items()
         )

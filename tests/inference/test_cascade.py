@@ -4,8 +4,9 @@ import torch
 
 from kitsam.ct.labels import CYST, KIDNEY, TUMOR
 from kitsam.decoding import ask as module
-from kitsam.decoding.ask import SliceBoxes, TargetDecoder
+from kitsam.decoding.ask import SliceBoxes
 from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.ensemble import Ensemble, ensemble_of
 from kitsam.decoding.runs import load_run
 from kitsam.inference.cascade import Cascade, cascade_of, label_volume, most_probable
 from kitsam.inference.config import CascadeConfig
@@ -18,7 +19,7 @@ SHAPE = (4, 40, 40)
 
 @pytest.fixture
 def cascade():
-    decoders = [TargetDecoder(random_decoder(1, 16 * 1, seed), PromptConfig()) for seed in range(3)]
+    decoders = [Ensemble((random_decoder(1, 16 * 1, seed),), PromptConfig()) for seed in range(3)]
     config = CascadeConfig(smallest_roi=0.1, smallest_lesion=0.05, batch_size=3)
     return Cascade(*decoders, config, torch.device("cpu"))
 
@@ -26,7 +27,7 @@ def cascade():
 @pytest.fixture
 def answers(monkeypatch, cascade):
     """Let the decoders answer what the test says, by decoder: (S, H, W) probabilities, inside the boxes asked with."""
-    said = {id(asked.decoder): np.zeros(SHAPE, np.float32) for asked in (cascade.roi, cascade.tumor, cascade.cyst)}
+    said = {id(asked.decoders[0]): np.zeros(SHAPE, np.float32) for asked in (cascade.roi, cascade.tumor, cascade.cyst)}
 
     def answer(probabilities, decoder, embeddings, rows, boxes):
         slices = embeddings[:, 0, 0, 0].long()
@@ -34,7 +35,7 @@ def answers(monkeypatch, cascade):
             probabilities[row, y0:y1, x0:x1] = torch.from_numpy(said[id(decoder)])[slices[row], y0:y1, x0:x1]
 
     monkeypatch.setattr(module, "raise_probabilities", answer)
-    return {name: said[id(getattr(cascade, name).decoder)] for name in ("roi", "tumor", "cyst")}
+    return {name: said[id(getattr(cascade, name).decoders[0])] for name in ("roi", "tumor", "cyst")}
 
 
 def embeddings(first: int, count: int) -> torch.Tensor:
@@ -98,7 +99,7 @@ def test_both_lesion_decoders_take_a_batch_of_embeddings_together(cascade, answe
         taken.append((first, count))
         return embeddings(first, count)
 
-    cyst = TargetDecoder(cascade.cyst.decoder, PromptConfig(margin=margin))
+    cyst = Ensemble(cascade.cyst.decoders, PromptConfig(margin=margin))
     label = label_volume(
         Cascade(cascade.roi, cascade.tumor, cyst, cascade.config, cascade.device), source, SHAPE, SPACING
     )
@@ -121,7 +122,7 @@ def test_the_answer_does_not_depend_on_the_batch_size(shards, runs, device):
         return whole.validation_slices(entry, first, count).embeddings(device)
 
     for batch_size in (1, 3, 16):
-        decoders = {target: load_run(path, target) for target, path in runs.items()}
+        decoders = {target: ensemble_of([load_run(path, target)]) for target, path in runs.items()}
         config = CascadeConfig(roi_threshold=0.3, lesion_threshold=0.3, smallest_roi=0, batch_size=batch_size)
         cascade = cascade_of(decoders, config, device)
         labels.append(label_volume(cascade, source, (10, 64, 64), (4.0, 1.5, 1.5)))

@@ -48,7 +48,7 @@ def test_sets_decoders_and_bundles_know_the_input(name, kernel, stride, size, da
 
     assert bundle.run(BundleConfig(run, out, encoder_checkpoint=checkpoint)) == 0
     loaded = bundle.read_bundle(out)
-    assert loaded.decoders["roi"].decoder.input_size == loaded.encoder.input_size == size
+    assert loaded.decoders["roi"].decoders[0].input_size == loaded.encoder.input_size == size
     assert read_tensors(out).header["weights"]["license"] == "Apache-2.0"
     pixels = torch.rand(1, 3, size, size) * 255
     with torch.inference_mode():

@@ -248,6 +248,13 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(text_of_report, evaluatio
     assert f"{summarize(evaluation.scores)['Dice']:.3f}" in text
 
 
+def test_each_of_several_runs_a_target_has_its_curve(text_of_report, evaluation):
+    runs = evaluation.settings["runs"]
+    several = {"roi": [runs["roi"], runs["tumor"]], "tumor": runs["tumor"]}
+    text = text_of_report(evaluation.scores, {**evaluation.settings, "runs": several})
+    assert all(part in text for part in ("ROI 1 decoder", "ROI 2 decoder", "There was no cyst decoder"))
+
+
 def test_a_damaged_scan_costs_its_picture_only(text_of_report, evaluation, tmp_path):
     data = shutil.copytree(evaluation.settings["data"], tmp_path / "data")
     scan = data / "case_00000" / "imaging.nii.gz"

@@ -12,6 +12,7 @@ from trained import assert_same_run, break_at, lines, same_bits
 
 from kitsam.decoding.runs import load_run
 from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.tensors import read_tensors, write_tensors
 from kitsam.training import config, loop, step
 from kitsam.training.checkpoint import checkpoints
 from kitsam.training.config import OptimizerConfig, ValidationConfig
@@ -129,10 +130,25 @@ def still_run(shards, runs, tmp_path_factory):
     return config.out
 
 
-def test_a_lesion_decoder_can_start_from_the_roi_decoder(shards, runs, still_run, tmp_path):
+def test_a_lesion_decoder_can_start_from_the_roi_decoder(runs, still_run):
     assert same_bits(still_run, runs["roi"])
-    with pytest.raises(OptionError, match="--start_from: .* is a run of the cyst decoder"):
-        loop.run(train_config("tumor", shards, tmp_path / "other", start_from=runs["cyst"]))
+
+
+@pytest.mark.parametrize(("target", "start"), [("roi", "cyst"), ("tumor", "tumor")])
+def test_any_decoder_can_start_from_any(shards, runs, tmp_path, target, start):
+    still = OptimizerConfig(peak_rate=0.0, warmup_steps=0)
+    run = tmp_path / "run"
+    loop.run(train_config(target, shards, run, steps=1, optimizer=still, start_from=runs[start]))
+    assert same_bits(run, runs[start]) and load_run(run, target).shard_set.train
+
+
+def test_a_start_on_embeddings_of_another_encoder_is_refused_by_name(shards, runs, tmp_path):
+    start = shutil.copytree(runs["cyst"], tmp_path / "start")
+    tensors, header = read_tensors(start / "decoder.safetensors")
+    header["shard_set"]["signature"]["input"]["window"] = [-100.0, 240.0]
+    write_tensors(start / "decoder.safetensors", tensors, header)
+    with pytest.raises(OptionError, match="input window is .*start/decoder.safetensors was trained with"):
+        loop.run(train_config("tumor", shards, tmp_path / "run", start_from=start))
 
 
 def test_a_finished_run_says_so_and_does_nothing(runs, shards, tmp_path, capsys):

@@ -10,6 +10,7 @@ from training.drawn_samples import ask, samples
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam.decoder import random_decoder
 from kitsam.training.questions import Questions
+from kitsam.training.schedule import learning_rate
 from kitsam.training.step import train_step, trial_step
 from kitsam.training.transfer import on_device
 
@@ -39,7 +40,11 @@ def steps(cpu: bool, tmp_path, number: int, accumulate: int = 1, forbid_waiting:
     for step, batch in enumerate(on_device(batches, accelerator.device)):
         if forbid_waiting and step == 1:
             torch.cuda.set_sync_debug_mode("error")
-        losses.append(train_step(accelerator, model, optimizer, batch, step, 2.0, config))
+        losses.append(
+            train_step(
+                accelerator, model, optimizer, batch, learning_rate(step, [config.steps], config.optimizer), 2.0, config
+            )
+        )
     return losses
 
 

@@ -1,8 +1,8 @@
 """What the decoders answered about a case, beside the labels that came of it.
 
 A label map keeps the class of each voxel and forgets how sure it was, and where a decoder was not asked at all. Kept
-here are whole numbers only: for each decoder its voxels by probability and truth (`reliability.py`), of each lesion class
-the true voxels, and how sure the labels were of each lesion (`froc.py`). Reading them needs no torch.
+here are, for each decoder, its voxels by probability and truth (`reliability.py`), and of each lesion class the true
+voxels and how sure the labels were of each lesion (`froc.py`). Reading them needs no torch.
 """
 
 from dataclasses import dataclass

@@ -28,6 +28,9 @@ class EvaluateConfig(Options):
     """run of the cyst decoder; without it nothing is labelled cyst"""
     zero_shot: bool = False
     """ask the decoder of the encoder's own checkpoint with true boxes, without any run: an untrained baseline"""
+    against: Path | None = place("folder", None)
+    """results of another evaluation of these cases, such as one by `--zero_shot`, to compare with case by case; or any
+    folder with the official metrics.csv"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)

@@ -86,12 +86,12 @@ def score_case(
     `voxel_ml`: for the volumes; the product of the spacing if not given, which is too much where axes are sheared.
     `heard`: what the decoders answered from which the prediction comes.
     """
-    levels = heard and heard.volume(prediction)
+    levels = None if heard is None else heard.volume(prediction)
     axes = slowest_first(truth)
     matchers = {name: SurfaceMatcher(spacing, TOLERANCES_MM[name], truth.shape, axes) for name in GROUPS}
     areas = {name: Areas(0.0, 0.0) for name in GROUPS}
     truth, prediction = truth.transpose(axes), prediction.transpose(axes)
-    levels = levels if levels is None else levels.transpose(axes)
+    levels = None if levels is None else levels.transpose(axes)
     counters = {label: LesionCounter(label, truth.shape[1:]) for label in LESIONS}
     counts = np.zeros((4, 4), int)  # voxels by true label and predicted label, but those that are background in both
     for slab in slabs(truth, prediction, max(matcher.margin for matcher in matchers.values())):
@@ -101,10 +101,13 @@ def score_case(
             masks = (_is_in(part, classes) for part in (slab.truth, slab.prediction))
             areas[name] += matchers[name].areas(*masks, slab.own, slab.is_last)
         for counter in counters.values():
-            counter.add(slab, levels if levels is None else _own(slab, levels))
+            counter.add(slab, None if levels is None else _own(slab, levels))
     voxel_ml = float(np.prod(spacing)) / 1000 if voxel_ml is None else voxel_ml
     (tumors, tumor_scores), (cysts, cyst_scores) = (counters[label].lesions(voxel_ml) for label in LESIONS)
-    true = {CLASS_NAMES[label]: int(counts[label].sum()) for label in LESIONS}
+    answers = None
+    if heard is not None:
+        true = {CLASS_NAMES[label]: int(counts[label].sum()) for label in LESIONS}
+        answers = Answers(heard.reliability(), true, {"tumor": tumor_scores, "cyst": cyst_scores})
     return CaseScores(
         *(_dice(counts, classes) for classes in GROUPS.values()),
         *(areas[name].dice for name in GROUPS),
@@ -112,7 +115,7 @@ def score_case(
         tumors=tumors,
         cysts=cysts,
         cyst_dice=_dice(counts, (CYST,)),
-        answers=heard and Answers(heard.reliability(), true, {"tumor": tumor_scores, "cyst": cyst_scores}),
+        answers=answers,
     )
 
 

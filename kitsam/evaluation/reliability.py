@@ -1,4 +1,4 @@
-"""How far a decoder's probabilities can be believed: of the voxels that it gave 0.7, are seven in ten what it looks for?
+"""How far a decoder's probabilities can be believed: of the voxels that it gives 0.7, are seven in ten its target?
 
 Counted are the voxels inside the boxes that it was asked with, each with the probability to 8 bits (`LEVELS`) and
 whether the truth has it. Levels go together to sixteen bins of sixteen levels. All are whole numbers, so that cases and
@@ -24,7 +24,7 @@ class Reliability:
     """Of one decoder, by bin; lists, so that `asdict` and JSON keep them."""
 
     voxels: list[int]
-    true: list[int]  # of these voxels, those that are what the decoder looks for
+    true: list[int]  # of these voxels, those that are its target
     levels: list[int]  # sum over these voxels
 
     @property
@@ -34,7 +34,7 @@ class Reliability:
 
     @property
     def frequencies(self) -> list[float | None]:
-        """The share of each bin's voxels that is what the decoder looks for; None in an empty bin."""
+        """The share of each bin's voxels that is the target; None in an empty bin."""
         return [true / count if count else None for true, count in zip(self.true, self.voxels)]
 
     @property

@@ -37,5 +37,5 @@ def froc(cases: Sequence[LesionScores], true: int) -> Froc:
     """`true`: how many true lesions all these cases have, one at least."""
     found, false = (np.array([score for case in cases for score in getattr(case, side)]) for side in ("found", "false"))
     scores = np.unique(np.concatenate([found, false]))[::-1]
-    hits, misses = (np.searchsorted(-np.sort(-some), -scores, side="right") for some in (found, false))
+    hits, misses = (np.searchsorted(np.sort(-some), -scores, side="right") for some in (found, false))
     return Froc(scores.tolist(), (hits / true).tolist(), (misses / len(cases)).tolist())

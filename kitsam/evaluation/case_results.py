@@ -11,6 +11,7 @@ import numpy as np
 
 from kitsam.ct.case import CaseFiles
 from kitsam.ct.volume import read_label, save_label
+from kitsam.evaluation.answers import Heard
 from kitsam.evaluation.metrics import CaseScores, score_case
 from kitsam.system.files import write_json
 from kitsam.system.records import read_record
@@ -32,11 +33,11 @@ class CaseResult:
 
 
 def is_done(out: Path, name: str, fingerprint: str) -> bool:
-    """Whether the case was scored by the same decoders, cascade and shards."""
+    """Whether the case was scored by the same decoders, cascade and shards, and by a kitsam that kept their answers."""
     if not result_path(out, name).exists():
         return False
     result = read_result(out, name)
-    return result.fingerprint == fingerprint and result.scores is not None
+    return result.fingerprint == fingerprint and result.scores is not None and result.scores.answers is not None
 
 
 def write_result(out: Path, name: str, result: CaseResult) -> None:
@@ -48,9 +49,9 @@ def read_result(out: Path, name: str) -> CaseResult:
     return read_record(result_path(out, name), CaseResult)
 
 
-def save_and_score(out: Path, files: CaseFiles, label: np.ndarray, fingerprint: str) -> None:
+def save_and_score(out: Path, files: CaseFiles, label: np.ndarray, heard: Heard, fingerprint: str) -> None:
     """Write the label map, then its result: (S, H, W) uint8 in the canonical frame."""
     truth = read_label(files.segmentation)
     save_label(out / PREDICTIONS / f"{files.name}.nii.gz", label, truth.geometry)
-    scores = score_case(truth.voxels, label, truth.spacing, truth.geometry.voxel_ml)
+    scores = score_case(truth.voxels, label, truth.spacing, truth.geometry.voxel_ml, heard)
     write_result(out, files.name, CaseResult(fingerprint, scores))

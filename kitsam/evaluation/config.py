@@ -32,6 +32,9 @@ class EvaluateConfig(Options):
     """encode each slice mirrored left to right, from the scans in `data`, and average both answers"""
     encoder_checkpoint: Path | None = place("file", None)
     """for `flips`: the encoder's weights, where they are not those that `kitsam weights` cached"""
+    against: Path | None = place("folder", None)
+    """results of another evaluation of these cases, such as one by `--zero_shot`, to compare with case by case; or any
+    folder with the official metrics.csv"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)

@@ -9,37 +9,34 @@ is missing. The main process merges the results in case order.
 import hashlib
 import json
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from accelerate import PartialState
 
-from kitsam.ct.case import CaseFiles, find_cases, paths_of, read_truth, try_case
-from kitsam.ct.labels import Target
-from kitsam.ct.volume import Volume, read_label
+from kitsam.ct.case import CaseFiles, find_cases, paths_of
+from kitsam.ct.labels import TARGETS, Target
+from kitsam.ct.volume import Volume
 from kitsam.decoding.config import runs_of
 from kitsam.decoding.runs import check_leak, each_run, load_runs
-from kitsam.evaluation.case_results import (
-    CASES,
-    PREDICTIONS,
-    CaseResult,
-    is_done,
-    read_result,
-    save_and_score,
-    write_result,
-)
+from kitsam.evaluation.beside import beside_table
+from kitsam.evaluation.case_results import CASES, PREDICTIONS, is_done, read_result, save_and_score
+from kitsam.evaluation.compare import FILE_NAME, Others, compare_and_tell, read_others, shared_cases
 from kitsam.evaluation.config import EvaluateConfig
 from kitsam.evaluation.decoders import TrainedRuns, by_target, labelling_of
 from kitsam.evaluation.flips import check_scans
 from kitsam.evaluation.labelling import Labelling
+from kitsam.evaluation.listening import Listening, heard, listen
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.spans import SPANS, read_spans, remove_spans, share_cases, spans_of, write_span
 from kitsam.evaluation.summary import detection_table, results_table
+from kitsam.evaluation.truths import check_labels, read_truth_once
 from kitsam.evaluation.workers import case_workers
-from kitsam.shards.manifest import Manifest, ShardEntry, check_signature
+from kitsam.shards.manifest import ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
 from kitsam.system.console import progress, say, warn
@@ -59,9 +56,10 @@ def run(config: EvaluateConfig) -> int:
     with report_lost_peer():
         files = decide(lambda: _find_cases(config))
         shards, runs = together(lambda: _read(config))
-        decide(lambda: _check_labels(config, files, shards.manifest))
+        decide(lambda: check_labels(config.data, config.shards, files, shards.manifest))
         if config.flips:
             decide(lambda: check_scans(files, shards.manifest, config.shards))
+        decide(lambda: _read_others(config, [case.case for case in shards.manifest.val]))
         with sole_writers(config.out):
             return _evaluate(config, files, shards, runs, processes)
 
@@ -121,28 +119,10 @@ def _missing(config: EvaluateConfig, runs: TrainedRuns, shards: ShardSet) -> tup
 
 def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> None:
     label_maps = [config.out / PREDICTIONS / f"{name}.nii.gz" for name in files]
-    outputs = [config.out, config.out / CSV_NAME, config.out / JSON_NAME, *label_maps]
-    runs = [run for some in runs_of(config).values() for run in some]
-    given = [config.data, Path(config.shards), *runs, *paths_of(files)]
-    refuse_overwriting(outputs, [*given, *(path for run in runs for path in files_in(run))])
-
-
-def _check_labels(config: EvaluateConfig, files: dict[str, CaseFiles], manifest: Manifest) -> None:
-    """Raises `OptionError` naming a validation case that the data lack, or whose labels are not the shard set's.
-
-    Labels that cannot be read at all are a bad case, which ends no long job.
-    """
-    names = [case.case for case in manifest.val]
-    absent = [name for name in names if name not in files]
-    if absent:
-        raise OptionError(f"--data: {config.data} lacks {', '.join(absent)} of the shard set's validation cases")
-    for name in names:
-        path = files[name].segmentation
-        known = manifest.cases.get(name)
-        if not known or not path.is_file() or sha256_of(path) == known.segmentation:
-            continue
-        if not isinstance(try_case(read_label, path), CaseError):
-            raise OptionError(f"--data: {path}: not the labels that {config.shards} was made from")
+    outputs = [config.out, *(config.out / name for name in (CSV_NAME, JSON_NAME, FILE_NAME)), *label_maps]
+    folders = [run for some in runs_of(config).values() for run in some] + [config.against] * bool(config.against)
+    given = [config.data, Path(config.shards), *folders, *paths_of(files)]
+    refuse_overwriting(outputs, [*given, *(path for folder in folders for path in files_in(folder))])
 
 
 def _fingerprint(config: EvaluateConfig, decoders: dict[Target, str | list[str]], shards: ShardSet) -> str:
@@ -158,40 +138,49 @@ def _score_cases(
     """Label this process's share of the cases one by one, while worker processes write and score those before."""
     waiting: deque[Future[None]] = deque()
     pieces = Pieces()
-    truths: dict[Part, Volume] = {}  # of what is shared with other processes
+    shared: dict[Part, tuple[Volume, Listening]] = {}  # with other processes
+    targets = TARGETS if config.zero_shot else [target for target in TARGETS if getattr(config, target)]
 
     def begin() -> None:
         for part in share:
             case = cases[part.item]
             name = case.files.name
-            truth = _read_truth_once(case, part, pieces, config.out, fingerprint)
+            truth = read_truth_once(case.files, part, pieces, config.out, fingerprint)
             if truth is not None and case.spans == [part]:
-                submit(case, labelling.label(case.entry, truth))
+                listening = listen(truth.voxels)
+                labels = labelling.label(case.entry, truth, listening)
+                submit(case, labels, listening.levels, listening.counts)
             elif truth is not None:
-                truths[part] = truth
-                write_span(config.out, name, "begun", part, labelling.begin(case.entry, truth, part.first, part.stop))
+                shared[part] = truth, (listening := listen(truth.voxels[part.first : part.stop]))
+                begun = labelling.begin(case.entry, truth, part.first, part.stop, listening)
+                write_span(config.out, name, "begun", part, begun)
             tick(1, name)
 
     def go_on() -> None:
         look_anew(config.out / SPANS)
-        for part, truth in truths.items():
+        for part, (truth, listening) in shared.items():
             case = cases[part.item]
             begun = read_spans(config.out, case.files.name, "begun", case.spans)
-            labels = labelling.go_on(case.entry, truth, begun, part.first, part.stop)
-            write_span(config.out, case.files.name, "labels", part, labels)
+            labels = labelling.go_on(case.entry, truth, begun, part.first, part.stop, listening)
+            for stage, some in (("labels", labels), ("levels", listening.levels), ("counts", listening.counts[None])):
+                write_span(config.out, case.files.name, stage, part, some)
 
     def finish() -> None:
         look_anew(config.out / SPANS)
-        for part, truth in truths.items():
+        for part, (truth, _) in shared.items():
             case = cases[part.item]
             if part.first == 0:
-                labels = read_spans(config.out, case.files.name, "labels", case.spans)
-                submit(case, labelling.finish(case.entry, truth, labels))
+                stages = "labels", "levels", "counts"
+                labels, levels, counts = (
+                    read_spans(config.out, case.files.name, stage, case.spans) for stage in stages
+                )
+                submit(case, labelling.finish(case.entry, truth, labels), levels, counts.sum(axis=0))
         for future in waiting:
             future.result()
 
-    def submit(case: Case, labels: np.ndarray) -> None:
-        waiting.append(pool.submit(save_and_score, config.out, case.files, labels, fingerprint))
+    def submit(case: Case, labels: np.ndarray, levels: np.ndarray, counts: np.ndarray) -> None:
+        answers = heard(levels, counts, labels, targets)
+        waiting.append(pool.submit(save_and_score, config.out, case.files, labels, answers, fingerprint))
         while len(waiting) > MOST_WAITING * config.workers:
             waiting.popleft().result()
 
@@ -201,26 +190,17 @@ def _score_cases(
     pieces.finish()
 
 
-def _read_truth_once(case: Case, part: Part, pieces: Pieces, out: Path, fingerprint: str) -> Volume | None:
-    """The process with the first span of a case says what there is to say of it."""
-    if part.first == 0:
-        with pieces.piece(part.item):
-            return _read_truth(case.files, out, fingerprint)
-    truth = try_case(read_truth, case.files)
-    return None if isinstance(truth, CaseError) else truth
-
-
-def _read_truth(files: CaseFiles, out: Path, fingerprint: str) -> Volume | None:
-    """None for a case that cannot be used, which becomes its result."""
-    try:
-        truth = read_truth(files)
-    except CaseError as error:
-        warn(f"{files.name} is left out: {error}")
-        write_result(out, files.name, CaseResult(fingerprint, skipped=str(error)))
+def _read_others(config: EvaluateConfig, names: Iterable[str]) -> Others | None:
+    """What is to be compared with; raises `KitsamError` when fewer than two cases are in both."""
+    if config.against is None:
         return None
-    for doubt in truth.doubts:
-        warn(doubt)
-    return truth
+    others = read_others(config.against, _no_label_maps)
+    shared_cases(names, others.figures, str(config.against))
+    return others
+
+
+def _no_label_maps(folder: Path) -> NoReturn:
+    raise OptionError(f"--against: neither {JSON_NAME} nor {CSV_NAME} in {folder}: run `kitsam evaluate` there first")
 
 
 def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards: ShardSet) -> int:
@@ -252,7 +232,9 @@ def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards:
     }
     write_metrics(config.out, scores, settings, failed)
     say(results_table(scores))
+    say(beside_table(scores))
     say(detection_table(scores))
     say(f"Label maps: {config.out / PREDICTIONS}")
     say(f"Metrics: {config.out / CSV_NAME}, {config.out / JSON_NAME}")
+    compare_and_tell(config.out, scores, _read_others(config, names), config.against)
     return 1 if failed or manifest.skipped else 0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kitsam.ct.body import BodyBox
 from kitsam.ct.volume import Volume
+from kitsam.evaluation.listening import Listening
 from kitsam.inference.cascade import (
     Cascade,
     EmbeddingSource,
@@ -30,13 +31,18 @@ Embeddings = Callable[[ShardEntry], EmbeddingSource]
 
 
 class Labelling(Protocol):
-    """Labels are (S, H, W) uint8, those of a span (stop - first, H, W)."""
+    """Labels are (S, H, W) uint8, those of a span (stop - first, H, W).
 
-    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray: ...
+    `listening`: to the case or to the span, hears what decoders answer.
+    """
 
-    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray: ...
+    def label(self, entry: ShardEntry, truth: Volume, listening: Listening) -> np.ndarray: ...
 
-    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int, listening: Listening) -> np.ndarray: ...
+
+    def go_on(
+        self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int, listening: Listening
+    ) -> np.ndarray:
         """`begun`: of the whole case, not kept."""
 
     def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray: ...
@@ -49,14 +55,19 @@ class OnWholeSlices:
     labelling: Labelling  # of what is cut
     body_of: Callable[[ShardEntry], BodyBox]
 
-    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray:
-        return self._put_back(entry, truth, self.labelling.label(entry, self._cut(entry, truth)))
+    def label(self, entry: ShardEntry, truth: Volume, listening: Listening) -> np.ndarray:
+        heard = listening.cut(self.body_of(entry))
+        return self._put_back(entry, truth, self.labelling.label(entry, self._cut(entry, truth), heard))
 
-    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray:
-        return self.labelling.begin(entry, self._cut(entry, truth), first, stop)
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int, listening: Listening) -> np.ndarray:
+        heard = listening.cut(self.body_of(entry))
+        return self.labelling.begin(entry, self._cut(entry, truth), first, stop, heard)
 
-    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
-        return self.labelling.go_on(entry, self._cut(entry, truth), begun, first, stop)
+    def go_on(
+        self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int, listening: Listening
+    ) -> np.ndarray:
+        heard = listening.cut(self.body_of(entry))
+        return self.labelling.go_on(entry, self._cut(entry, truth), begun, first, stop, heard)
 
     def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
         return self._put_back(entry, truth, self.labelling.finish(entry, self._cut(entry, truth), labels))
@@ -75,17 +86,21 @@ class ByCascade:
     cascade: Cascade
     embeddings: Embeddings
 
-    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray:
-        return label_volume(self.cascade, self.embeddings(entry), truth.voxels.shape, truth.spacing)
+    def label(self, entry: ShardEntry, truth: Volume, listening: Listening) -> np.ndarray:
+        source, shape = self.embeddings(entry), truth.voxels.shape
+        return label_volume(self.cascade, source, shape, truth.spacing, listener=listening.hear)
 
-    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray:
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int, listening: Listening) -> np.ndarray:
         shape = stop - first, *truth.voxels.shape[1:]
-        return find_roi(self.cascade, _from(self.embeddings(entry), first), shape)
+        return find_roi(self.cascade, _from(self.embeddings(entry), first), shape, listening.hear)
 
-    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
+    def go_on(
+        self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int, listening: Listening
+    ) -> np.ndarray:
         clean_roi(begun, truth.spacing, self.cascade.config.smallest_roi)
         labels = begun[first:stop].copy()
-        add_lesions(self.cascade, _from(self.embeddings(entry), first), labels, truth.spacing)
+        source = _from(self.embeddings(entry), first)
+        add_lesions(self.cascade, source, labels, truth.spacing, listener=listening.hear)
         return labels
 
     def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
@@ -101,14 +116,16 @@ class ByTrueBoxes:
     embeddings: Embeddings
     batch_size: int  # slices, or boxes, at once
 
-    def label(self, entry: ShardEntry, truth: Volume) -> np.ndarray:
-        return self.begin(entry, truth, 0, len(truth.voxels))
+    def label(self, entry: ShardEntry, truth: Volume, listening: Listening) -> np.ndarray:
+        return self.begin(entry, truth, 0, len(truth.voxels), listening)
 
-    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int) -> np.ndarray:
-        source = _from(self.embeddings(entry), first)
-        return label_by_true_boxes(self.decoder, source, truth.voxels[first:stop], truth.spacing, self.batch_size)
+    def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int, listening: Listening) -> np.ndarray:
+        source, part = _from(self.embeddings(entry), first), truth.voxels[first:stop]
+        return label_by_true_boxes(self.decoder, source, part, truth.spacing, self.batch_size, listening.hear)
 
-    def go_on(self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int) -> np.ndarray:
+    def go_on(
+        self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int, listening: Listening
+    ) -> np.ndarray:
         return begun[first:stop]
 
     def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:

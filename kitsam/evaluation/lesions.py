@@ -11,11 +11,14 @@ Components are found slab by slab and joined where slabs meet.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from kitsam.ct.boxes import box_of
 from kitsam.ct.parts import CORNERS, Parts
+from kitsam.evaluation.froc import LesionScores
+from kitsam.evaluation.reliability import LARGEST
 from kitsam.evaluation.slabs import Slab
 
 # Upper bounds of the diameter in cm; what is larger than all is the last class.
@@ -78,49 +81,70 @@ class LesionCounter:
     def __init__(self, label: int, plane: tuple[int, int]) -> None:
         self.label = label
         self.true, self.predicted = Components(plane), Components(plane)
+        self._pairs: list[np.ndarray] = []  # (N, 2) parts of a true and of a predicted lesion that overlap
 
-    def add(self, slab: Slab) -> None:
+    def add(self, slab: Slab, levels: np.ndarray | None = None) -> None:
+        """`levels`: (T, H, W) uint8, how sure the prediction is of the slab's own voxels."""
         truth, prediction = (part[slab.own] == self.label for part in (slab.truth, slab.prediction))
-        self.true.add(truth, prediction, slab)
-        self.predicted.add(prediction, truth, slab)
+        pairs = self.true.add(truth, prediction, slab), self.predicted.add(prediction, truth, slab, levels)
+        self._pairs.append(np.unique(np.stack(pairs, axis=1), axis=0))
 
-    def lesions(self, voxel_ml: float) -> Lesions:
-        sizes, overlaps = self.true.join()
-        others, hits = self.predicted.join()
-        return Lesions(
-            *(_volumes(voxels, voxel_ml) for voxels in (sizes[overlaps > 0], sizes[overlaps == 0], others[hits == 0]))
-        )
+    def lesions(self, voxel_ml: float) -> tuple[Lesions, LesionScores]:
+        """The scores say nothing where no levels were given."""
+        true, predicted = self.true.join(), self.predicted.join()
+        hit, false = true.overlaps > 0, predicted.overlaps == 0
+        volumes = (true.voxels[hit], true.voxels[~hit], predicted.voxels[false])
+        sure = predicted.levels / (LARGEST * predicted.voxels)
+        surest = np.zeros(len(true.voxels))
+        ours, theirs = np.concatenate([np.zeros((0, 2), int), *self._pairs]).T
+        np.maximum.at(surest, true.whole[ours], sure[predicted.whole[theirs]])
+        scores = (sorted(some.tolist(), reverse=True) for some in (surest[hit], sure[false]))
+        return Lesions(*(_volumes(voxels, voxel_ml) for voxels in volumes)), LesionScores(*scores)
 
 
 def _volumes(voxels: np.ndarray, voxel_ml: float) -> list[float]:
     return [float(count * voxel_ml) for count in sorted(voxels, reverse=True)]
 
 
+class Joined(NamedTuple):
+    """Components of a whole case."""
+
+    whole: np.ndarray  # (P,) which of them each part belongs to
+    voxels: np.ndarray  # (N,) of each
+    overlaps: np.ndarray  # (N,) those that the other mask shares
+    levels: np.ndarray  # (N,) sum over the voxels
+
+
 class Components:
-    """3-D components of a mask that comes slab by slab: how many voxels each has, and shares with another mask."""
+    """3-D components of a mask that comes slab by slab, what they share with another mask, and their levels."""
 
     def __init__(self, plane: tuple[int, int]) -> None:
         self.parts = Parts(CORNERS, plane)
-        self.sizes: list[np.ndarray] = []
-        self.overlaps: list[np.ndarray] = []
+        self._sums: list[np.ndarray] = []  # (3, P) of each slab's parts, in the order of `Joined`
 
-    def add(self, mask: np.ndarray, other: np.ndarray, slab: Slab) -> None:
-        """`mask`, `other`: (T, H, W) bool, the slab's own planes."""
+    def add(self, mask: np.ndarray, other: np.ndarray, slab: Slab, levels: np.ndarray | None = None) -> np.ndarray:
+        """(V,) which part, counted over all slabs, each of the voxels lies in that both masks have.
+
+        `mask`, `other`: (T, H, W) bool, `levels`: (T, H, W) uint8, of the slab's own planes.
+        """
         box = box_of(mask)
         if box is None:
-            return
+            return np.zeros(0, int)
         mask, other = (np.ascontiguousarray(some[:, box[0], box[1]]) for some in (mask, other))
         rows, columns = (slice(part.start + cut.start, part.start + cut.stop) for part, cut in zip(slab[-2:], box))
+        before = self.parts.count
         numbers, count = self.parts.number(mask, (slice(slab.start, slab.start + len(mask)), rows, columns))
-        for counts, some in ((self.sizes, mask), (self.overlaps, other & mask)):
-            counts.append(np.bincount(numbers[some], minlength=count + 1)[1:])
+        inside, shared = numbers[mask], numbers[other & mask]
+        sums = [np.bincount(some, minlength=count + 1) for some in (inside, shared)]
+        weights = np.zeros(len(inside)) if levels is None else levels[:, box[0], box[1]][mask]
+        # As float64, in which whole numbers up to 2**53 are exact.
+        sums.append(np.bincount(inside, weights, minlength=count + 1))
+        self._sums.append(np.stack(sums)[:, 1:])
+        return shared.astype(int) + (before - 1)
 
-    def join(self) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) voxels of each component, and (N,) those that the other mask shares."""
+    def join(self) -> Joined:
         if not self.parts.count:
-            return np.zeros(0, int), np.zeros(0, int)
-        part, count = self.parts.join()
-        return tuple(
-            np.bincount(part, weights=np.concatenate(counts), minlength=count).astype(int)
-            for counts in (self.sizes, self.overlaps)
-        )
+            return Joined(*np.zeros((4, 0), int))
+        whole, count = self.parts.join()
+        sums = np.concatenate(self._sums, axis=1)
+        return Joined(whole, *(np.bincount(whole, some, minlength=count).astype(int) for some in sums))

@@ -2,9 +2,11 @@
 
 Three groups of classes overlap (kidney with all masses, masses, tumor); each is scored by Dice and by surface Dice at
 a tolerance that KiTS took from the disagreement of its annotators. A group that truth and prediction both lack scores
-1, one that only one of them lacks scores 0. Beside them: volumes, and which lesions were found.
+1, one that only one of them lacks scores 0. Beside them: Dice of cysts by the same rule, volumes, which lesions were
+found, and, where a cascade's answers are known, how sure it was.
 
-All comes from one pass over both label maps, slab by slab; beyond the two maps it needs some ten MB.
+All comes from one pass over both label maps, slab by slab; beyond the two maps it needs some ten MB, and a byte a voxel
+for the answers.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -13,8 +15,9 @@ from statistics import fmean
 import numpy as np
 
 from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR
+from kitsam.evaluation.answers import Answers, Heard
 from kitsam.evaluation.lesions import LesionCounter, Lesions
-from kitsam.evaluation.slabs import slabs, slowest_first
+from kitsam.evaluation.slabs import Slab, slabs, slowest_first
 from kitsam.evaluation.surface_dice import Areas, Spacing, SurfaceMatcher
 
 GROUPS = {"kidney_and_mass": (KIDNEY, TUMOR, CYST), "mass": (TUMOR, CYST), "tumor": (TUMOR,)}
@@ -45,6 +48,8 @@ class CaseScores:
     missing: bool = False  # no prediction was there to be scored
     tumors: Lesions = field(default_factory=Lesions)
     cysts: Lesions = field(default_factory=Lesions)
+    cyst_dice: float | None = None  # older files do not tell it
+    answers: Answers | None = None  # of label maps alone nobody knows them
 
     @property
     def columns(self) -> dict[str, float]:
@@ -74,15 +79,19 @@ def score_case(
     prediction: np.ndarray,  # (S, H, W) uint8 labels
     spacing: Spacing,
     voxel_ml: float | None = None,
+    heard: Heard | None = None,
 ) -> CaseScores:
     """Both in the same frame and of the same shape, which is the caller's to check.
 
     `voxel_ml`: for the volumes; the product of the spacing if not given, which is too much where axes are sheared.
+    `heard`: what the decoders answered from which the prediction comes.
     """
+    levels = None if heard is None else heard.volume(prediction)
     axes = slowest_first(truth)
     matchers = {name: SurfaceMatcher(spacing, TOLERANCES_MM[name], truth.shape, axes) for name in GROUPS}
     areas = {name: Areas(0.0, 0.0) for name in GROUPS}
     truth, prediction = truth.transpose(axes), prediction.transpose(axes)
+    levels = None if levels is None else levels.transpose(axes)
     counters = {label: LesionCounter(label, truth.shape[1:]) for label in LESIONS}
     counts = np.zeros((4, 4), int)  # voxels by true label and predicted label, but those that are background in both
     for slab in slabs(truth, prediction, max(matcher.margin for matcher in matchers.values())):
@@ -92,15 +101,27 @@ def score_case(
             masks = (_is_in(part, classes) for part in (slab.truth, slab.prediction))
             areas[name] += matchers[name].areas(*masks, slab.own, slab.is_last)
         for counter in counters.values():
-            counter.add(slab)
+            counter.add(slab, None if levels is None else _own(slab, levels))
     voxel_ml = float(np.prod(spacing)) / 1000 if voxel_ml is None else voxel_ml
+    (tumors, tumor_scores), (cysts, cyst_scores) = (counters[label].lesions(voxel_ml) for label in LESIONS)
+    answers = None
+    if heard is not None:
+        true = {CLASS_NAMES[label]: int(counts[label].sum()) for label in LESIONS}
+        answers = Answers(heard.reliability(), true, {"tumor": tumor_scores, "cyst": cyst_scores})
     return CaseScores(
         *(_dice(counts, classes) for classes in GROUPS.values()),
         *(areas[name].dice for name in GROUPS),
         *(float(side[label] * voxel_ml) for side in (counts.sum(axis=1), counts.sum(axis=0)) for label in CLASSES),
-        tumors=counters[TUMOR].lesions(voxel_ml),
-        cysts=counters[CYST].lesions(voxel_ml),
+        tumors=tumors,
+        cysts=cysts,
+        cyst_dice=_dice(counts, (CYST,)),
+        answers=answers,
     )
+
+
+def _own(slab: Slab, volume: np.ndarray) -> np.ndarray:
+    """(T, H, W) of a volume with the axes of the slab's: what lies at its own planes."""
+    return volume[slab.start : slab.start + slab.own.stop - slab.own.start, slab.rows, slab.columns]
 
 
 def missing_prediction(truth: np.ndarray, spacing: Spacing, voxel_ml: float | None = None) -> CaseScores:
@@ -109,7 +130,7 @@ def missing_prediction(truth: np.ndarray, spacing: Spacing, voxel_ml: float | No
     `truth`: (S, H, W) uint8 labels.
     """
     nothing = np.broadcast_to(np.zeros(1, truth.dtype), truth.shape)
-    names = [one.name for one in fields(CaseScores)][: len(COLUMNS)]
+    names = [*(one.name for one in fields(CaseScores)[: len(COLUMNS)]), "cyst_dice"]
     return replace(score_case(truth, nothing, spacing, voxel_ml), **dict.fromkeys(names, 0.0), missing=True)
 
 

@@ -1,8 +1,8 @@
 """The files that an evaluation ends in: `metrics.csv`, as the official evaluator writes it, and `metrics.json`.
 
 The CSV has the official columns, one row a case and the average last. The JSON says more: intervals, volumes, lesions,
-what was left out, the settings that it was made with, and which groups of classes no case has, if any. Older files
-without intervals and lesions are read as well.
+the figures of `beside.py`, what was left out, the settings that it was made with, and which groups of classes no case
+has, if any. Older files without intervals, lesions and those figures are read as well.
 """
 
 import csv
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kitsam import __version__
+from kitsam.evaluation.answers import Answers
+from kitsam.evaluation.beside import beside_entries
 from kitsam.evaluation.lesions import SIZE_LIMITS_CM, Detection, Lesions
 from kitsam.evaluation.metrics import COLUMNS, CaseScores, volumes_ml
 from kitsam.evaluation.summary import absent_groups, averages, detections, intervals, summarize
@@ -52,6 +54,7 @@ def write_metrics(
         "intervals_95": intervals(scores),
         **({"absent_groups": absent} if (absent := absent_groups(scores)) else {}),
         "lesions": {kind: _detection_entry(lesions) for kind, lesions in detections(scores).items()},
+        **beside_entries(scores),
         "cases": [_case_entry(name, case) for name, case in scores.items()],
         "skipped": skipped,
         "settings": settings,
@@ -82,7 +85,9 @@ def _detection_entry(lesions: Detection) -> dict[str, Any]:
 
 def _case_entry(name: str, case: CaseScores) -> dict[str, Any]:
     lesions = {f"{kind}_ml": asdict(getattr(case, kind)) for kind in ("tumors", "cysts")}
-    return {"case": name, **case.columns, "volumes_ml": volumes_ml(case), **lesions, "missing": case.missing}
+    entry = {"case": name, **case.columns, "Dice_cyst": case.cyst_dice}
+    entry |= {"volumes_ml": volumes_ml(case), **lesions, "missing": case.missing}
+    return entry if case.answers is None else {**entry, "answers": asdict(case.answers)}
 
 
 def read_metrics(folder: Path) -> Metrics:
@@ -111,7 +116,7 @@ class _Volumes:
 
 @dataclass(frozen=True)
 class _CaseEntry:
-    """A case in `metrics.json`; older files tell nothing of lesions and missing predictions."""
+    """A case in `metrics.json`; older files tell nothing of what has a default."""
 
     case: str
     Dice_kidney: float
@@ -124,12 +129,15 @@ class _CaseEntry:
     tumors_ml: Lesions = field(default_factory=Lesions)
     cysts_ml: Lesions = field(default_factory=Lesions)
     missing: bool = False
+    Dice_cyst: float | None = None
+    answers: Answers | None = None
 
     @property
     def scores(self) -> CaseScores:
         columns = (getattr(self, column) for column in COLUMNS)
         volumes = (ml for side in ("true", "predicted") for ml in astuple(self.volumes_ml[side]))
-        return CaseScores(*columns, *volumes, self.missing, self.tumors_ml, self.cysts_ml)
+        lesions = self.missing, self.tumors_ml, self.cysts_ml
+        return CaseScores(*columns, *volumes, *lesions, self.Dice_cyst, self.answers)
 
 
 @dataclass(frozen=True)

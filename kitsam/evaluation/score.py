@@ -15,12 +15,13 @@ from pathlib import Path
 
 from kitsam.ct.case import CaseFiles, find_cases, find_test_cases, paths_of
 from kitsam.ct.layouts import DATASET
+from kitsam.evaluation.beside import beside_table
 from kitsam.evaluation.case_files import Result, score_files
 from kitsam.evaluation.case_results import PREDICTIONS
-from kitsam.evaluation.compare import FILE_NAME, Comparison, compare, comparison_table, read_others, write_comparison
+from kitsam.evaluation.compare import FILE_NAME, Figures, compare_and_tell, figures_of, read_others
 from kitsam.evaluation.config import ScoreConfig
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
-from kitsam.evaluation.summary import detection_table, figures, results_table
+from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
@@ -48,16 +49,10 @@ def run(config: ScoreConfig) -> int:
     write_metrics(config.out, scores, settings, skipped)
     _warn_of_doubts(results, skipped, list(cases), config)
     say(results_table(scores))
+    say(beside_table(scores))
     say(detection_table(scores))
     say(f"Wrote {config.out / CSV_NAME}, {config.out / JSON_NAME}")
-    # One of an earlier run would be taken for this one's.
-    (config.out / FILE_NAME).unlink(missing_ok=True)
-    if others is not None:
-        comparison = compare({name: figures(case) for name, case in scores.items()}, others, str(config.against))
-        write_comparison(config.out, comparison)
-        _warn_of_unpaired(comparison)
-        say(comparison_table(comparison))
-        say(f"Wrote {config.out / FILE_NAME}")
+    compare_and_tell(config.out, scores, others, config.against)
     return 1 if skipped else 0
 
 
@@ -139,16 +134,10 @@ def _score_cases(
     return {name: results[name] for name in cases if name in results}, dict(sorted(skipped.items()))
 
 
-def _figures_of(folder: Path, cases: dict[str, CaseFiles], config: ScoreConfig) -> dict[str, dict[str, float]]:
+def _figures_of(folder: Path, cases: dict[str, CaseFiles], config: ScoreConfig) -> dict[str, Figures]:
     """Of the label maps in a folder to compare with, under the same rule for those that are missing."""
     results, _ = _score_cases(cases, find_predictions(folder, cases, "--against"), config)
-    return {name: figures(result.scores) for name, result in results.items()}
-
-
-def _warn_of_unpaired(comparison: Comparison) -> None:
-    for names, where in ((comparison.only_here, "not there"), (comparison.only_there, "only there")):
-        if names:
-            warn(f"compared without {', '.join(names)}: {where}, in {comparison.against}")
+    return {name: figures_of(result.scores) for name, result in results.items()}
 
 
 def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: list[str], config: ScoreConfig) -> None:

@@ -18,7 +18,8 @@ from kitsam.system.files import complete_or_absent
 from kitsam.system.shares import Part, cut_line
 
 SPANS = "spans"
-Stage = Literal["begun", "labels"]
+# What a file holds of a span: the ROI, all labels, and what decoders answered (`listening.py`).
+Stage = Literal["begun", "labels", "levels", "counts"]
 
 
 def share_cases(slices: Sequence[int], batch_size: int, processes: int) -> list[list[Part]]:
@@ -35,20 +36,20 @@ def spans_of(shares: list[list[Part]], case: int) -> list[Part]:
     return [part for share in shares for part in share if part.item == case]
 
 
-def write_span(out: Path, name: str, stage: Stage, part: Part, labels: np.ndarray) -> None:
+def write_span(out: Path, name: str, stage: Stage, part: Part, content: np.ndarray) -> None:
     with complete_or_absent(_path(out, name, stage, part)) as temporary:
-        np.savez_compressed(temporary, labels=labels)
+        np.savez_compressed(temporary, content=content)
 
 
 def read_spans(out: Path, name: str, stage: Stage, parts: Sequence[Part]) -> np.ndarray:
-    """The labels of the whole case."""
+    """What the spans hold, one after the other along the first axis."""
     return np.concatenate([_read(_path(out, name, stage, part)) for part in parts])
 
 
 def _read(path: Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return file["labels"]
+            return file["content"]
     except OSError as error:
         raise KitsamError(f"{path}: cannot be read: {error.strerror or error}") from error
 

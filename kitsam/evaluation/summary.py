@@ -57,11 +57,15 @@ class ResultRow:
 
     @property
     def interval_text(self) -> str:
-        return "" if self.interval is None else f"{self.interval[0]:.3f}–{self.interval[1]:.3f}"
+        return interval_text(self.interval)
 
     @property
     def paper_text(self) -> str:
         return "" if self.paper is None else f"{self.paper:.3f}"
+
+
+def interval_text(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
 
 
 def averages(scores: Mapping[str, CaseScores]) -> dict[str, float]:

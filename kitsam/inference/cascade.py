@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kitsam.ct.labels import CYST, KIDNEY, TUMOR, Target
+from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR, Target
 from kitsam.decoding.ask import SliceBoxes, kidney_boxes, roi_boxes
 from kitsam.decoding.ensemble import Embeddings, Ensemble, ask_together, embeddings_on
 from kitsam.inference.cleanup import clean_roi, drop_small_lesions
@@ -26,6 +26,12 @@ from kitsam.system.devices import to_host
 
 # (first slice, number of slices) -> embeddings (B, 256, G, G), of the mirrored slices too or not
 EmbeddingSource = Callable[[int, int], Embeddings]
+# Hears a decoder's answers: (its target, first slice, probabilities (B, H, W) float32, boxes on these slices)
+Listener = Callable[[Target, int, Tensor, SliceBoxes], None]
+
+
+def ignore(target: Target, first: int, probabilities: Tensor, boxes: SliceBoxes) -> None:
+    """The listener where labels are all that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +61,28 @@ def label_volume(
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],  # mm between slices, rows, columns
     boxes: SliceBoxes | None = None,
+    listener: Listener = ignore,
 ) -> np.ndarray:
     """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney."""
-    label = find_roi(cascade, embeddings, shape)
+    label = find_roi(cascade, embeddings, shape, listener)
     if boxes is not None:
         label *= _inside(boxes, shape)
     clean_roi(label, spacing, cascade.config.smallest_roi)
-    add_lesions(cascade, embeddings, label, spacing, boxes)
+    add_lesions(cascade, embeddings, label, spacing, boxes, listener)
     drop_small_lesions(label, spacing, cascade.config.smallest_lesion)
     return label
 
 
-def find_roi(cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, int, int]) -> np.ndarray:
+def find_roi(
+    cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, int, int], listener: Listener = ignore
+) -> np.ndarray:
     """(S, H, W) uint8: KIDNEY where the ROI decoder sees kidney or mass."""
     label = np.zeros(shape, np.uint8)
     for first, count in _batches(cascade, shape[0]):
         boxes = roi_boxes(cascade.roi.prompt, count, shape[1:])
         batch = embeddings_on(cascade.device, embeddings(first, count))
         probabilities = ask_together(cascade.roi, batch, boxes, shape[1:])
+        listener("roi", first, probabilities, boxes)
         label[first : first + count] = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
     return label
 
@@ -100,6 +110,7 @@ def add_lesions(
     label: np.ndarray,  # (S, H, W) uint8, KIDNEY on the ROI
     spacing: tuple[float, float, float],
     boxes: SliceBoxes | None = None,
+    listener: Listener = ignore,
 ) -> None:
     """Write tumors and cysts into `label`, inside boxes around its kidneys or in those drawn by hand."""
     config = cascade.config
@@ -114,6 +125,8 @@ def add_lesions(
             number: ask_together(one, batch, here[number], label.shape[1:], config.batch_size)
             for number, one in decoders.items()
         }
+        for number, some in probabilities.items():
+            listener(CLASS_NAMES[number], first, some, here[number])
         lesion = to_host(most_probable(probabilities, config.lesion_threshold))
         part = label[first : first + count]
         # A box drawn by hand is believed where the ROI decoder saw nothing.

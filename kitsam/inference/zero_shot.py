@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from kitsam.ct.instances import find_instances
-from kitsam.ct.labels import CYST, KIDNEY, TUMOR
+from kitsam.ct.labels import CYST, KIDNEY, TUMOR, Target
 from kitsam.decoding.ask import SliceBoxes, ask
 from kitsam.decoding.config import PromptConfig
-from kitsam.inference.cascade import EmbeddingSource, most_probable
+from kitsam.inference.cascade import EmbeddingSource, Listener, ignore, most_probable
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.system.devices import to_host
 
 THRESHOLD = 0.5  # probability
+TARGET_OF: dict[int, Target] = {KIDNEY: "roi", TUMOR: "tumor", CYST: "cyst"}
 
 
 def label_by_true_boxes(
@@ -25,6 +26,7 @@ def label_by_true_boxes(
     truth: np.ndarray,  # (S, H, W) uint8
     spacing: tuple[float, float, float],  # mm between slices, rows, columns
     batch_size: int,  # slices, or boxes, at once
+    listener: Listener = ignore,
 ) -> np.ndarray:
     """(S, H, W) uint8 labels. A voxel in several boxes is tumor or cyst, whichever is more probable, before kidney."""
     prompt = PromptConfig()
@@ -39,6 +41,8 @@ def label_by_true_boxes(
         here = {number: every.within(first, count) for number, every in boxes.items()}
         if any(len(some.slices) for some in here.values()):
             answers = _probabilities(decoder, embeddings(first, count), here, truth.shape[1:], batch_size)
+            for number, some in here.items():
+                listener(TARGET_OF[number], first, answers[number], some)
             label[first : first + count] = to_host(_labels(answers))
     return label
 

@@ -1,10 +1,10 @@
-"""The report's plots: Dice over cases, Dice by tumor volume, training curves.
+"""The report's plots: Dice over cases, Dice by tumor volume, lesions found, calibration, training curves.
 
 Each function returns a matplotlib figure of its own, without pyplot's global state, drawn for a light or a dark page
 on a transparent ground. They are as wide as a phone, so that a page need never shrink their text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -29,14 +29,21 @@ class Theme:
     kidney: str
     masses: str
     tumor: str
+    cyst: str
     curve: str
 
 
-LIGHT = Theme(ink="#333a40", grid="#d9dee2", kidney="#0c8f78", masses="#7a4fd0", tumor="#d63a33", curve="#2f6fdb")
-DARK = Theme(ink="#c9d1d6", grid="#3a434a", kidney="#2fd6b5", masses="#b094ff", tumor="#ff6f68", curve="#74a7ff")
+Points = Sequence[tuple[float, float]]  # x, y
+
+LIGHT = Theme(
+    ink="#333a40", grid="#d9dee2", kidney="#0c8f78", masses="#7a4fd0", tumor="#d63a33", cyst="#a87900", curve="#2f6fdb"
+)
+DARK = Theme(
+    ink="#c9d1d6", grid="#3a434a", kidney="#2fd6b5", masses="#b094ff", tumor="#ff6f68", cyst="#ffd23f", curve="#74a7ff"
+)
 
 
-def light_and_dark(draw: Callable[..., Figure], *values: Sequence[float]) -> tuple[bytes, bytes]:
+def light_and_dark(draw: Callable[..., Figure], *values: Sequence[float] | Mapping[str, Points]) -> tuple[bytes, bytes]:
     """PNGs of the plot that `draw` makes of `values`: one for a light page, one for a dark page."""
     return _png(draw(*values, LIGHT)), _png(draw(*values, DARK))
 
@@ -102,6 +109,33 @@ def _scale_to_volumes(axes: Axes, volumes: Sequence[float], which: str) -> None:
         axis.set_major_locator(FixedLocator(ticks))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"≤{value:g}" if value <= LEAST_ML else f"{value:g}"))
+
+
+def free_response(curves: Mapping[str, Points], theme: Theme) -> Figure:
+    """Share of lesions found against false ones a case, by "tumor" or "cyst": corners of a step curve from 0, 0 on."""
+    figure, (axes,) = _figure(theme, 1)
+    for name, points in curves.items():
+        color = getattr(theme, name)
+        x, y = zip((0.0, 0.0), *points)
+        axes.step(x, y, where="post", color=color, label=f"{name}s", linewidth=1.6)
+        axes.plot(x[-1], y[-1], color=color, marker="o", markersize=5, clip_on=False)
+    most = max((x for points in curves.values() for x, _ in points), default=0.0)
+    axes.set(xlabel="false lesions a case", ylabel="share of lesions found", ylim=(0, 1), xlim=(0, max(1.1 * most, 1)))
+    _legend(axes, theme)
+    return figure
+
+
+def reliability_diagram(curves: Mapping[str, Points], theme: Theme) -> Figure:
+    """How often it was so against the mean probability of each bin, by "roi", "tumor" or "cyst"."""
+    figure, (axes,) = _figure(theme, 1)
+    axes.axline((0, 0), (1, 1), color=theme.ink, linewidth=0.8)
+    colors = {"roi": ("kidney and masses", theme.kidney), "tumor": ("tumor", theme.tumor), "cyst": ("cyst", theme.cyst)}
+    for target, points in curves.items():
+        name, color = colors[target]
+        axes.plot(*zip(*points), color=color, label=name, linewidth=1.4, marker="o", markersize=3, clip_on=False)
+    axes.set(xlabel="probability", ylabel="how often it was so", xlim=(0, 1), ylim=(0, 1))
+    _legend(axes, theme)
+    return figure
 
 
 def training_curve(

@@ -16,10 +16,12 @@ from kitsam.ct.labels import TARGETS
 from kitsam.ct.volume import Volume, check_same_shape, read_label
 from kitsam.decoding.runs import CONFIG
 from kitsam.decoding.training_log import TrainingLog, read_log
+from kitsam.evaluation.beside import beside_rows, calibration, froc_curves
 from kitsam.evaluation.compare import FIGURE_NOTE
 from kitsam.evaluation.lesions import SIZE_NAMES
+from kitsam.evaluation.reliability import BINS
 from kitsam.evaluation.results import JSON_NAME, Metrics
-from kitsam.evaluation.summary import RESULT_LABELS, detection_cells, detections, result_rows
+from kitsam.evaluation.summary import detection_cells, detections, result_rows
 from kitsam.pictures import plots
 from kitsam.pictures.overlay import OUTLINES
 from kitsam.pictures.plots import light_and_dark
@@ -36,8 +38,26 @@ Values = dict[str, Any]  # by their names in a template
 def results(metrics: Metrics) -> Values:
     """What the cases come to, beside the paper and another evaluation, and which lesions were found."""
     lesions = [(kind, one, detection_cells(one)) for kind, one in detections(metrics.scores).items()]
-    constants = {"labels": RESULT_LABELS, "figure_note": FIGURE_NOTE, "size_names": SIZE_NAMES}
+    constants = {"figure_note": FIGURE_NOTE, "size_names": SIZE_NAMES}
     return {"rows": result_rows(metrics.scores), "lesions": lesions, **constants}
+
+
+def beside(metrics: Metrics) -> Values:
+    """Figures that the official metrics do not have, and how sure the decoders were of what they labelled."""
+    curves, decoders = froc_curves(metrics.scores), calibration(metrics.scores)
+    corners = {lesion: list(zip(curve.false_per_case, curve.sensitivity)) for lesion, curve in curves.items()}
+    points = {
+        target: [point for point in zip(one.probabilities, one.frequencies) if None not in point]
+        for target, one in decoders.items()
+    }
+    return {
+        "rows": list(beside_rows(metrics.scores).values()),
+        "froc": light_and_dark(plots.free_response, corners) if any(corners.values()) else None,
+        "froc_ends": {lesion: some[-1] if some else (0.0, 0.0) for lesion, some in corners.items()},
+        "reliability": light_and_dark(plots.reliability_diagram, points) if points else None,
+        "errors": {target: one.expected_error for target, one in decoders.items()},
+        "bins": BINS,
+    }
 
 
 def cases_to_show(metrics: Metrics) -> Values:
@@ -120,4 +140,4 @@ def _attempt(read: Callable[..., Any], *arguments: Any) -> Any:
         return str(error)
 
 
-SECTIONS = (results, cases_to_show, all_cases, training, settings)
+SECTIONS = (results, beside, cases_to_show, all_cases, training, settings)

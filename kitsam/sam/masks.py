@@ -47,11 +47,19 @@ def raise_probabilities(
     cells, _ = cells_inside(boxes * to_cells, embeddings.shape[-1], REACH)
     rows, corners, asked = (to_device(torch.from_numpy(one), embeddings.device) for one in (slice_of_box, boxes, cells))
     answers = logits_on_slices(decoder(embeddings, rows, corners * to_cells, asked), height, width).sigmoid_()
-    for row, (x0, y0, x1, y1), answer in zip(slice_of_box.tolist(), _pixels_inside(boxes), answers):
+    for row, (x0, y0, x1, y1), answer in zip(slice_of_box.tolist(), _pixel_ranges(boxes), answers):
         part = probabilities[row, y0:y1, x0:x1]
         torch.maximum(part, answer[y0:y1, x0:x1], out=part)
 
 
-def _pixels_inside(boxes: np.ndarray) -> list[list[int]]:
+def _pixel_ranges(boxes: np.ndarray) -> list[list[int]]:
     """(P, 4) boxes -> first column, first row, end of columns, end of rows of the pixels whose center lies inside."""
     return np.ceil(np.maximum(boxes - 0.5, 0)).astype(int).tolist()
+
+
+def pixels_inside(slice_of_box: np.ndarray, boxes: np.ndarray, like: Tensor) -> Tensor:
+    """Bool of the shape (B, height, width) and on the device of `like`: the pixels that lie in a box of their slice."""
+    inside = torch.zeros_like(like, dtype=torch.bool)
+    for row, (x0, y0, x1, y1) in zip(slice_of_box.tolist(), _pixel_ranges(boxes)):
+        inside[row, y0:y1, x0:x1] = True
+    return inside

@@ -65,7 +65,9 @@ def test_started_again_only_what_is_missing_or_was_made_otherwise_is_computed(co
     before = rows(config.out)
     labelled = []
     original = labelling.label_volume
-    monkeypatch.setattr(labelling, "label_volume", lambda *given: labelled.append(1) or original(*given))
+    monkeypatch.setattr(
+        labelling, "label_volume", lambda *given, **named: labelled.append(1) or original(*given, **named)
+    )
     evaluator.run(config)
     assert not labelled and rows(config.out) == before
     (config.out / "cases" / f"{val[0]}.json").unlink()

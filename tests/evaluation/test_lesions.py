@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from lesion_maps import SPACING, label_maps
 from scipy import ndimage
 
 from kitsam.evaluation import slabs
 from kitsam.evaluation.lesions import SIZE_NAMES, Lesions, detection, size_class
 from kitsam.evaluation.metrics import score_case
 from kitsam.evaluation.summary import detections
-
-SPACING = (2.0, 1.0, 0.5)  # a voxel is a cubic mm
 
 
 def counted_whole(truth: np.ndarray, prediction: np.ndarray, label: int) -> Lesions:
@@ -32,15 +29,6 @@ def counted_whole(truth: np.ndarray, prediction: np.ndarray, label: int) -> Lesi
 
 def as_lists(lesions: Lesions) -> list[list[float]]:
     return [pytest.approx(lesions.found), pytest.approx(lesions.missed), pytest.approx(lesions.false)]
-
-
-@st.composite
-def label_maps(draw) -> tuple[np.ndarray, np.ndarray]:
-    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7)))
-    # Mostly background, so that there are components to tell apart.
-    labels = st.sampled_from([0, 0, 0, 0, 1, 2, 2, 3])
-    order = draw(st.sampled_from(["C", "F"]))
-    return tuple(np.array(draw(hnp.arrays(np.uint8, shape, elements=labels)), order=order) for _ in range(2))
 
 
 SNAKE = np.zeros((9, 7, 7), np.uint8)

@@ -40,7 +40,7 @@ FROM_A_RUN = "start_from"
 OWN = {
     "embed": ("data", "out", "folds", "dry_run", "processes"),
     **dict.fromkeys(TARGETS, ("target", "shards", "out", "fold", "seed")),
-    "evaluate": ("shards", "data", "out", "fold", *TARGETS),
+    "evaluate": ("shards", "data", "out", "fold", "against", *TARGETS),
 }
 KEYS = ("folds", "seeds", "figure", "base", *STAGES, "variants")
 Table = Mapping[str, Any]

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kitsam.ct.labels import CYST, KIDNEY, TUMOR, Target
+from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR, Target
 from kitsam.decoding.ask import SliceBoxes, TargetDecoder, ask, kidney_boxes, roi_boxes
+from kitsam.inference.answers import Answers
 from kitsam.inference.cleanup import clean_roi, drop_small_lesions
 from kitsam.inference.config import CascadeConfig
 from kitsam.system.devices import to_device, to_host
@@ -54,23 +55,31 @@ def label_volume(
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],  # mm between slices, rows, columns
     boxes: SliceBoxes | None = None,
+    answers: Answers | None = None,
 ) -> np.ndarray:
-    """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney."""
-    label = find_roi(cascade, embeddings, shape)
+    """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney.
+
+    `answers` takes the decoders' probabilities.
+    """
+    label = find_roi(cascade, embeddings, shape, answers)
     if boxes is not None:
         label *= _inside(boxes, shape)
     clean_roi(label, spacing, cascade.config.smallest_roi)
-    add_lesions(cascade, embeddings, label, spacing, boxes)
+    add_lesions(cascade, embeddings, label, spacing, boxes, answers)
     drop_small_lesions(label, spacing, cascade.config.smallest_lesion)
     return label
 
 
-def find_roi(cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, int, int]) -> np.ndarray:
+def find_roi(
+    cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, int, int], answers: Answers | None = None
+) -> np.ndarray:
     """(S, H, W) uint8: KIDNEY where the ROI decoder sees kidney or mass."""
     label = np.zeros(shape, np.uint8)
     for first, count in _batches(cascade, shape[0]):
         boxes = roi_boxes(cascade.roi.prompt, count, shape[1:])
         probabilities = ask(cascade.roi.decoder, to_device(embeddings(first, count), cascade.device), boxes, shape[1:])
+        if answers is not None:
+            answers.keep("roi", first, probabilities)
         label[first : first + count] = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
     return label
 
@@ -98,6 +107,7 @@ def add_lesions(
     label: np.ndarray,  # (S, H, W) uint8, KIDNEY on the ROI
     spacing: tuple[float, float, float],
     boxes: SliceBoxes | None = None,
+    answers: Answers | None = None,
 ) -> None:
     """Write tumors and cysts into `label`, inside boxes around its kidneys or in those drawn by hand."""
     config = cascade.config
@@ -112,6 +122,9 @@ def add_lesions(
             number: ask(one.decoder, batch, here[number], label.shape[1:], config.batch_size)
             for number, one in decoders.items()
         }
+        if answers is not None:
+            for number, some in probabilities.items():
+                answers.keep(CLASS_NAMES[number], first, some)
         lesion = to_host(most_probable(probabilities, config.lesion_threshold))
         part = label[first : first + count]
         # A box drawn by hand is believed where the ROI decoder saw nothing.

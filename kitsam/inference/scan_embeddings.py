@@ -4,6 +4,8 @@ They are kept as the encoder gives them, in float16: 2 MiB a slice at 1024 pixel
 2 GiB keeps them in int8 with a scale per channel, as shards may: 1 GiB for the longest of KiTS, 1,059 slices.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,23 +14,23 @@ from kitsam.ct.views import View
 from kitsam.inference.cascade import EmbeddingSource
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.storage import quantize, restore
-from kitsam.system.console import progress
 from kitsam.system.devices import to_device, to_host
 
 MOST_BYTES = 2 << 30  # of embeddings in float16
 
 
-def encode_scan(voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name: str) -> EmbeddingSource:
-    """The embeddings of all slices of `voxels`, (S, H, W) HU."""
+def encode_scan(
+    voxels: np.ndarray, encode: SliceEncoder, batch_size: int, tick: Callable[[int], None]
+) -> EmbeddingSource:
+    """The embeddings of all slices of `voxels`, (S, H, W) HU; `tick` is told of each batch how many are done."""
     image = torch.from_numpy(voxels).to(encode.device)
     store: _Store | None = None
-    with progress(f"Encoding {name}", len(image), "slices") as tick:
-        for first in range(0, len(image), batch_size):
-            slices = list(range(first, min(first + batch_size, len(image))))
-            batch = to_host(encode(image, slices, [View()] * len(slices)))
-            store = store or _Store(len(image), batch)
-            store.keep(first, batch)
-            tick(len(slices))
+    for first in range(0, len(image), batch_size):
+        slices = list(range(first, min(first + batch_size, len(image))))
+        batch = to_host(encode(image, slices, [View()] * len(slices)))
+        store = store or _Store(len(image), batch)
+        store.keep(first, batch)
+        tick(len(slices))
 
     def source(first: int, count: int) -> Tensor:
         return store.embeddings(first, count, encode.device)

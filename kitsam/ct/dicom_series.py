@@ -67,7 +67,7 @@ def read_series(files: Sequence[Path], source: Path) -> Volume:
 
     Raises `CaseError` naming `source`: no slices, no position, a multi-frame file, slices missing or twice.
     """
-    slices = [one for one in (_read_slice(path) for path in files) if one is not None]
+    slices, unread = _read_slices(files)
     if not slices:
         raise CaseError(f"{source}: DICOM, but no file of it is a slice with a position in space")
     stacks: dict[Any, list[Slice]] = {}
@@ -78,7 +78,8 @@ def read_series(files: Sequence[Path], source: Path) -> Volume:
     step = _step(ordered, source)
     affine = ras_affine(np.column_stack([ordered[0].axes[:, :2], step]), ordered[0].origin)
     volume = volume_in_mm(source, _read_voxels(ordered), affine)
-    doubts = [f"{source}: the modality is {modality}, not CT"] if (modality := chosen[0].tag(MODALITY)) != "CT" else []
+    doubts = [f"{source}: {len(unread)} DICOM files are no images, or damaged: {unread[0].name}..."] if unread else []
+    doubts += [f"{source}: the modality is {modality}, not CT"] if (modality := chosen[0].tag(MODALITY)) != "CT" else []
     if others:
         left_out = "; ".join(map(_text, others))
         doubts.append(f"{source}: {len(stacks)} series: chosen is {_text(chosen)}; left out: {left_out}")
@@ -127,10 +128,21 @@ def _step(ordered: list[Slice], source: Path) -> np.ndarray:
     return step
 
 
-def _read_slice(path: Path) -> Slice | None:
-    """None for what is no slice: a report, a dose, a segmentation. Raises `CaseError` for a multi-frame file."""
-    tags, reader = _read_header(path)
-    if reader is None or not (tags.get(POSITION, "").strip() and tags.get(ORIENTATION, "").strip()):
+def _read_slices(files: Sequence[Path]) -> tuple[list[Slice], list[Path]]:
+    """The slices, and the files whose header SimpleITK cannot read: reports, but also what is cut short."""
+    slices, unread = [], []
+    for path in files:
+        tags, reader = _read_header(path)
+        if reader is None:
+            unread.append(path)
+        elif one := _as_slice(path, tags, reader):
+            slices.append(one)
+    return slices, unread
+
+
+def _as_slice(path: Path, tags: dict[str, str], reader: Any) -> Slice | None:
+    """None for what is no slice: a dose, a segmentation. Raises `CaseError` for a multi-frame file."""
+    if not (tags.get(POSITION, "").strip() and tags.get(ORIENTATION, "").strip()):
         if tags.get(FRAMES, "1").strip() not in ("", "1") and tags.get(MODALITY, "").strip() in ("CT", "MR"):
             raise CaseError(f"{path}: many slices in one DICOM file: convert it to NIfTI, for instance with dcm2niix")
         return None

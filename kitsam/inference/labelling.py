@@ -48,7 +48,7 @@ def _label_share(config: PredictConfig, model: Model, tasks: list[Task], share: 
     """Returns which of the scans could not be labelled."""
     pieces, failed = Pieces(), []
     slices = {number: count_slices(tasks[number].scan) for number in share}
-    with progress("Labelling", sum(slices.values()), "slices") as tick:
+    with progress("Encoding and labelling", sum(slices.values()), "slices") as tick:
         for place, number in enumerate(share, 1):
             task = tasks[number]
             position = (

@@ -64,7 +64,7 @@ def write_tables(out: Path) -> None:
     entries = {name: {**record.as_json(), "time": _time_of(out / f"{name}.json")} for name, record in records.items()}
     write_json(predictions, {"scans": entries})
     write_color_table(out)
-    say(f"{len(records)} scans: {volumes}, {predictions}")
+    say(f"{len(records)} scan{'s' * (len(records) > 1)}: {volumes}, {predictions}")
 
 
 def _records(out: Path) -> Iterator[tuple[str, PredictionRecord]]:

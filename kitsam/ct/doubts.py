@@ -9,7 +9,6 @@ Cost: one pass over the voxels.
 """
 
 from itertools import combinations, product
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -28,25 +27,25 @@ def farthest_shift(affine: np.ndarray, reference: np.ndarray, shape: tuple[int, 
     return float(np.abs(np.linalg.solve(reference, affine @ corners) - corners).max())
 
 
-def geometry_doubts(path: Path, header: nib.Nifti1Header, affine: np.ndarray, shape: tuple[int, ...]) -> list[str]:
+def geometry_doubts(source: object, header: nib.Nifti1Header, affine: np.ndarray, shape: tuple[int, ...]) -> list[str]:
     """`affine`, (4, 4), and `shape` in the file's own order of axes."""
     doubts = []
     miss = _miss_of_right_angle(affine)
     if miss > RIGHT_ANGLE:
         doubts.append(
-            f"{path}: the axes miss a right angle by {miss:.1f} degrees (a tilted gantry?): slices are taken as if "
+            f"{source}: the axes miss a right angle by {miss:.1f} degrees (a tilted gantry?): slices are taken as if "
             "they lay straight behind each other; volumes are right"
         )
     if not header["qform_code"] and not header["sform_code"]:
         doubts.append(
-            f"{path}: the header gives no orientation (qform and sform have code 0): left and right, head and feet "
+            f"{source}: the header gives no orientation (qform and sform have code 0): left and right, head and feet "
             "are a guess"
         )
     elif header["qform_code"] and header["sform_code"]:
         apart = _shift_of_qform(header, shape)
         if not apart <= ALIKE:
             doubts.append(
-                f"{path}: qform and sform of the header are up to {apart:.3g} voxels apart: the orientation is the "
+                f"{source}: qform and sform of the header are up to {apart:.3g} voxels apart: the orientation is the "
                 "sform's"
             )
     return doubts
@@ -66,7 +65,7 @@ def _miss_of_right_angle(affine: np.ndarray) -> float:
     return float(np.degrees(np.arcsin(min(max(abs(a @ b) for a, b in combinations(axes.T, 2)), 1.0))))
 
 
-def intensity_doubts(path: Path, voxels: np.ndarray) -> list[str]:
+def intensity_doubts(source: object, voxels: np.ndarray) -> list[str]:
     """`voxels`: (S, H, W) HU, as the file says."""
     tissue = air = 0
     for plane in voxels:
@@ -75,6 +74,6 @@ def intensity_doubts(path: Path, voxels: np.ndarray) -> list[str]:
     if air >= LEAST_AIR * tissue and tissue:
         return []
     return [
-        f"{path}: hardly any air ({air / max(tissue, 1):.1%} of the voxels between {PADDING:g} and {AIR:g} HU): stored "
-        "without rescale slope and intercept to Hounsfield units, or clipped?"
+        f"{source}: hardly any air ({air / max(tissue, 1):.1%} of the voxels between {PADDING:g} and {AIR:g} HU): "
+        "stored without rescale slope and intercept to Hounsfield units, or clipped?"
     ]

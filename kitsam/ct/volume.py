@@ -91,6 +91,7 @@ class Volume:
     spacing: tuple[float, float, float]  # mm between slices, rows, columns
     geometry: Geometry
     doubts: tuple[str, ...] = ()  # what a person should know of the file, which each of them names
+    files: tuple[Path, ...] = ()  # of a DICOM series, slice by slice in the order of the geometry's last axis
 
 
 def check_same_shape(path: Path, volume: Volume, reference: Volume) -> None:
@@ -123,11 +124,8 @@ def _axes(geometry: Geometry) -> str:
 
 def read_image(path: Path) -> Volume:
     """A CT volume as float32 HU, with the file's slope and intercept applied."""
-    volume = _read_canonical(path, _read_voxels)
-    voxels = volume.voxels.astype(np.float32)
-    if not np.isfinite(voxels).all():
-        raise CaseError(f"{path}: holds NaN or infinite values")
-    return Volume(voxels, volume.spacing, volume.geometry, (*volume.doubts, *intensity_doubts(path, voxels)))
+    geometry, voxels = _read_nifti(path, _read_voxels)
+    return ct_volume(path, voxels, geometry)
 
 
 def read_label(path: Path) -> Volume:
@@ -139,20 +137,39 @@ def read_geometry(path: Path) -> Geometry:
     """Where a scan's voxels are, from the file's header alone. Raises `CaseError` where that cannot be used."""
     check_there(path)
     try:
-        return _geometry(path, _nifti(path, nib.load(path)))
+        return nifti_geometry(path, _nifti(path, nib.load(path)))
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def ct_volume(source: object, voxels: np.ndarray, geometry: Geometry) -> Volume:
+    """A CT volume as float32 HU, from voxels in the order of their file; `source`: what errors and doubts name."""
+    volume = _canonical_volume(source, voxels, geometry)
+    hounsfield = volume.voxels.astype(np.float32)
+    if not np.isfinite(hounsfield).all():
+        raise CaseError(f"{source}: holds NaN or infinite values")
+    doubts = *volume.doubts, *intensity_doubts(source, hounsfield)
+    return Volume(hounsfield, volume.spacing, geometry, doubts)
 
 
 def _read_canonical(path: Path, read: Callable[[ArrayProxy, Path], np.ndarray]) -> Volume:
+    geometry, voxels = _read_nifti(path, read)
+    return _canonical_volume(path, voxels, geometry)
+
+
+def _canonical_volume(source: object, voxels: np.ndarray, geometry: Geometry) -> Volume:
+    to_canonical = ornt_transform(io_orientation(geometry.affine), axcodes2ornt(CANONICAL))
+    doubts = geometry_doubts(source, geometry.header, geometry.affine, voxels.shape)
+    return Volume(apply_orientation(voxels, to_canonical), geometry.spacing, geometry, tuple(doubts))
+
+
+def _read_nifti(path: Path, read: Callable[[ArrayProxy, Path], np.ndarray]) -> tuple[Geometry, np.ndarray]:
+    """The geometry, and the voxels in the file's order."""
     check_there(path)
     try:
-        geometry, voxels = _read_whole(path, read)
+        return _read_whole(path, read)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
-    to_canonical = ornt_transform(io_orientation(geometry.affine), axcodes2ornt(CANONICAL))
-    doubts = geometry_doubts(path, geometry.header, geometry.affine, voxels.shape)
-    return Volume(apply_orientation(voxels, to_canonical), geometry.spacing, geometry, tuple(doubts))
 
 
 def check_there(path: Path) -> None:
@@ -179,40 +196,55 @@ def _read_whole(path: Path, read: Callable[[ArrayProxy, Path], np.ndarray]) -> t
     The stream is read to its end, where gzip's checksum is: nibabel alone stops after the last voxel, and for most
     damaged bits returns wrong voxels without an error.
     """
-    kind = type(_nifti(path, nib.load(path)))
+    image = _nifti(path, nib.load(path))
+    if not isinstance(image, nib.Nifti1Image):  # .hdr and .img, of which a truncated one is told by nibabel
+        return nifti_geometry(path, image), read(_in_three_axes(image), path)
     with ImageOpener(path) as opener:
-        image = kind.from_stream(opener.fobj)
-        geometry = _geometry(path, image)
-        shape = image.shape[:3]
-        voxels = read(image.dataobj if image.shape == shape else image.dataobj.reshape(shape), path)
+        image = type(image).from_stream(opener.fobj)
+        geometry = nifti_geometry(path, image)
+        voxels = read(_in_three_axes(image), path)
         while opener.read(1 << 20):
             pass
     return geometry, voxels
 
 
-def _nifti(path: Path, image: object) -> nib.Nifti1Image:
-    if not isinstance(image, nib.Nifti1Image):
-        raise CaseError(f"{path}: not NIfTI in one file (.nii.gz or .nii) but {type(image).__name__}")
+def _in_three_axes(image: nib.Nifti1Pair) -> ArrayProxy:
+    shape = image.shape[:3]
+    return image.dataobj if image.shape == shape else image.dataobj.reshape(shape)
+
+
+def _nifti(path: Path, image: object) -> nib.Nifti1Pair:
+    if not isinstance(image, nib.Nifti1Pair):
+        raise CaseError(f"{path}: not NIfTI (.nii.gz, .nii, or .hdr with .img) but {type(image).__name__}")
     return image
 
 
-def _geometry(path: Path, image: nib.Nifti1Image) -> Geometry:
-    """Raises `CaseError` where the file does not say where the voxels of a volume are."""
+def nifti_geometry(source: object, image: nib.Nifti1Pair) -> Geometry:
+    """Raises `CaseError` naming `source` where the image does not say where the voxels of a volume are."""
     if image.get_data_dtype().kind not in "iuf":
-        raise CaseError(f"{path}: expected a number per voxel, found {image.get_data_dtype()}")
+        raise CaseError(f"{source}: expected a number per voxel, found {image.get_data_dtype()}")
     # Some programs store a volume with a fourth axis of one.
     if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]):
-        raise CaseError(f"{path}: expected a 3-D volume, found shape {image.shape}")
-    if 0 in image.shape:
-        raise CaseError(f"{path}: holds no voxels, shape {image.shape}")
+        raise CaseError(f"{source}: expected a 3-D volume, found shape {image.shape}")
     if unit := OTHER_UNITS.get(int(image.header["xyzt_units"]) & XYZ_UNITS):
-        raise CaseError(f"{path}: the header gives lengths in {unit}: store them in mm")
-    orientation = _orientation(image.affine)
+        raise CaseError(f"{source}: the header gives lengths in {unit}: store them in mm")
+    return geometry_of(source, image.affine, image.shape[:3], image.header)
+
+
+def geometry_of(
+    source: object,
+    affine: np.ndarray,  # (4, 4) voxel indices -> mm, to the patient's right, front and head
+    shape: tuple[int, int, int],
+    header: nib.Nifti1Header,
+) -> Geometry:
+    """`affine` and `shape` in the order of the file's axes. Raises `CaseError` naming `source`, as `nifti_geometry`."""
+    if 0 in shape:
+        raise CaseError(f"{source}: holds no voxels, shape {shape}")
+    orientation = _orientation(affine)
     if np.isnan(orientation).any():
-        raise CaseError(f"{path}: the affine does not say how the axes lie")
+        raise CaseError(f"{source}: the affine does not say how the axes lie")
     to_file = ornt_transform(axcodes2ornt(CANONICAL), orientation)
-    shape = tuple(image.shape[int(axis)] for axis in to_file[:, 0])
-    return Geometry(image.affine, image.header, to_file, shape)
+    return Geometry(affine, header, to_file, tuple(shape[int(axis)] for axis in to_file[:, 0]))
 
 
 def _orientation(affine: np.ndarray) -> np.ndarray:

@@ -68,18 +68,24 @@ class PredictConfig(Options):
     """Label kidneys, tumors and cysts in CT volumes."""
 
     ct: list[Path] = positional()
-    """CT volumes (.nii.gz, .nii), or KiTS case folders"""
+    """CT volumes (.nii.gz, .nii, .hdr with .img, .nrrd, .nhdr, .mha, .mhd), folders of a DICOM series, KiTS case
+    folders, or folders of any of these"""
     model: Path
     """bundle that `kitsam bundle` wrote; or the name of an encoder whose checkpoint `kitsam weights` cached, such as
     lite_medsam, for its own decoder to find what the boxes surround"""
     out: Path = place("new folder")
-    """folder for NAME.nii.gz label maps, NAME.png overlays, and NAME.json with volumes and what they were made from"""
+    """folder for NAME.nii.gz label maps, NAME.png overlays, NAME.json with volumes, lesions and what they were made
+    from; volumes.csv and predictions.json of all scans; and labels.ctbl, the labels' colors for 3D Slicer"""
     boxes: Path | None = place("file", None)
     """JSON with boxes to use instead of the ROI's: {"NAME": [[i0, j0, k0, i1, j1, k1], ...]}, voxel indices of the
     file, ends included; for a checkpoint also {"box": [...], "label": 2, "propagate": true}: the class of what is
     found (1 if not given), and whether it is followed into the slices beyond"""
     flips: bool = False
     """encode each slice mirrored left to right too and average both answers: twice the time"""
+    probabilities: bool = False
+    """also write NAME_probabilities.npz: what each decoder says of each voxel, on the label map's axes"""
+    dicom_seg: bool = False
+    """also write NAME.seg.dcm, a DICOM segmentation that refers to the slices of the series; for DICOM only"""
     overwrite: bool = False
     """label every scan anew, also those that have a label map in `out`, whatever wrote it"""
     batch_size: int = count(4)

@@ -8,15 +8,17 @@ as one; and when all is there. What it vouches for is kept; a file that it does 
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kitsam.ct.scan_files import Scan
 from kitsam.inference.config import PredictConfig, names_checkpoint
-from kitsam.inference.scans import DrawnBox, Scan
+from kitsam.inference.measures import Finding
+from kitsam.inference.scans import DrawnBox
 from kitsam.sam.checkpoints import checkpoint_path
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
-from kitsam.system.seals import read_sealed, write_sealed
+from kitsam.system.seals import read_sealed
 
 
 class Outputs(NamedTuple):
@@ -25,6 +27,12 @@ class Outputs(NamedTuple):
     label_map: Path
     picture: Path
     record: Path
+    probabilities: Path | None = None  # where they are asked for
+    dicom_seg: Path | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in self if path is not None]
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,16 @@ class PredictionRecord:
     doubts: list[str] = field(default_factory=list)  # about the scan
     volumes_ml: dict[str, float] | None = None  # by class; None while the other files are written
     flips: bool = False
+    labels: dict[str, int] = field(default_factory=dict)  # what the numbers of the label map mean
+    kidneys: list[Finding] = field(default_factory=list)
+    lesions: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what is not plausible about the answer
+
+    def as_json(self) -> dict[str, Any]:
+        content = asdict(self)
+        if not self.flips:
+            del content["flips"]  # so that a record without flips stays what it was before there were any
+        return content
 
 
 @dataclass(frozen=True)
@@ -51,15 +69,13 @@ class Task:
     outputs: Outputs
 
 
-def write_record(path: Path, record: PredictionRecord) -> None:
-    content = asdict(record)
-    if not record.flips:
-        del content["flips"]  # so that a record without flips stays, byte for byte, what it was before there were any
-    write_sealed(path, content)
-
-
-def outputs_of(out: Path, scan: Scan) -> Outputs:
-    return Outputs(*(out / f"{scan.name}{ending}" for ending in (".nii.gz", ".png", ".json")))
+def outputs_of(config: PredictConfig, scan: Scan) -> Outputs:
+    path = config.out / scan.name
+    return Outputs(
+        *(path.with_name(f"{scan.name}{ending}") for ending in (".nii.gz", ".png", ".json")),
+        path.with_name(f"{scan.name}_probabilities.npz") if config.probabilities else None,
+        path.with_name(f"{scan.name}.seg.dcm") if config.dicom_seg else None,
+    )
 
 
 def model_file(model: Path) -> Path:
@@ -72,10 +88,10 @@ def tasks_of(config: PredictConfig, scans: list[Scan], boxes: dict[str, list[Dra
 
     Raises `OptionError` naming a file there that was not written for this scan, by this model, with these boxes.
     """
-    tasks = [Task(scan, boxes.get(scan.name), outputs_of(config.out, scan)) for scan in scans]
+    tasks = [Task(scan, boxes.get(scan.name), outputs_of(config, scan)) for scan in scans]
     if config.overwrite:
         return tasks
-    begun = [task for task in tasks if any(map(os.path.lexists, task.outputs))]
+    begun = [task for task in tasks if any(map(os.path.lexists, task.outputs.paths))]
     model = sha256_of(model_file(config.model)) if begun else ""
     finished = [task for task in begun if _is_finished(task, model, config.flips)]
     for task in finished:
@@ -88,23 +104,23 @@ def _is_finished(task: Task, model: str, flips: bool) -> bool:
     try:
         record = read_sealed(task.outputs.record, PredictionRecord)
     except KitsamError:
-        path = next(path for path in task.outputs if os.path.lexists(path))
+        path = next(path for path in task.outputs.paths if os.path.lexists(path))
         raise _refusal(path, task, "has no record of `kitsam predict` beside it") from None
     causes = {
         "of another model": record.model_sha256 == model,
         "of other boxes": record.boxes == task.boxes,
         f"made with{'' if record.flips else 'out'} --flips": record.flips == flips,
-        "of another scan": record.scan_sha256 == _digest(task.scan.path),
+        "of another scan": record.scan_sha256 == _digest(task.scan),
     }
     others = [cause for cause, same in causes.items() if not same]
     if others and os.path.lexists(task.outputs.label_map):
         raise _refusal(task.outputs.label_map, task, f"is {' and '.join(others)}")
-    return not others and record.volumes_ml is not None and all(path.is_file() for path in task.outputs)
+    return not others and record.volumes_ml is not None and all(path.is_file() for path in task.outputs.paths)
 
 
-def _digest(path: Path) -> str:
+def _digest(scan: Scan) -> str:
     try:
-        return sha256_of(path)
+        return scan.sha256()
     except OSError:  # to be told when the scan is read
         return ""
 

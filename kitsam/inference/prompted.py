@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kitsam.ct.labels import CLASS_NAMES
 from kitsam.decoding.ask import SliceBoxes, ask
+from kitsam.inference.answers import Answers
 from kitsam.sam.boxes import clip, enlarge
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.system.devices import to_host
@@ -51,12 +53,17 @@ def label_in_boxes(
     prompts: Iterable[CanonicalPrompt],
     shape: tuple[int, int, int],
     batch_size: int,
+    answers: Answers | None = None,
 ) -> np.ndarray:
-    """(S, H, W) uint8 labels; 0 where no box found anything. `batch_size`: slices asked at once."""
+    """(S, H, W) uint8 labels; 0 where no box found anything. `batch_size`: slices asked at once; `answers` takes the
+    probabilities by class.
+    """
     label = np.zeros(shape, np.uint8)
     best = np.full(shape, THRESHOLD, np.float32)
     for prompt in prompts:
         for z, probabilities in _answers(decoder, embeddings, prompt, shape, batch_size):
+            if answers is not None:
+                answers.keep(CLASS_NAMES[prompt.label], z, probabilities[None])
             better = probabilities > best[z]
             label[z][better] = prompt.label
             best[z][better] = probabilities[better]

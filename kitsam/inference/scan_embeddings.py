@@ -16,20 +16,22 @@ from kitsam.decoding.ensemble import WithMirrored
 from kitsam.inference.cascade import EmbeddingSource
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.storage import quantize, restore
-from kitsam.system.console import progress
 from kitsam.system.devices import to_device, to_host
 
 MOST_BYTES = 2 << 30  # of embeddings in float16
 
 
 def encode_scan(
-    voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name: str, flips: bool = False
+    voxels: np.ndarray, encode: SliceEncoder, batch_size: int, tick: Callable[[int], None], flips: bool = False
 ) -> EmbeddingSource:
-    """The embeddings of all slices of `voxels`, (S, H, W) HU; `flips`: of the mirrored slices too."""
+    """The embeddings of all slices of `voxels`, (S, H, W) HU; `flips`: of the mirrored slices too.
+
+    `tick` is told of each batch how many slices are done.
+    """
     if not flips:
-        return _encode(voxels, encode, batch_size, name, MOST_BYTES)
-    plain = _encode(voxels, encode, batch_size, name, MOST_BYTES // 2)
-    mirrored = _encode(mirror(voxels), encode, batch_size, f"{name}, mirrored", MOST_BYTES // 2)
+        return _encode(voxels, encode, batch_size, tick, MOST_BYTES)
+    plain = _encode(voxels, encode, batch_size, tick, MOST_BYTES // 2)
+    mirrored = _encode(mirror(voxels), encode, batch_size, tick, MOST_BYTES // 2)
     return with_mirrored(plain, mirrored)
 
 
@@ -43,17 +45,16 @@ def with_mirrored(plain: EmbeddingSource, mirrored: EmbeddingSource) -> Embeddin
 
 
 def _encode(
-    voxels: np.ndarray, encode: SliceEncoder, batch_size: int, name: str, most_bytes: int
+    voxels: np.ndarray, encode: SliceEncoder, batch_size: int, tick: Callable[[int], None], most_bytes: int
 ) -> Callable[[int, int], Tensor]:
     image = torch.from_numpy(voxels).to(encode.device)
     store: _Store | None = None
-    with progress(f"Encoding {name}", len(image), "slices") as tick:
-        for first in range(0, len(image), batch_size):
-            slices = list(range(first, min(first + batch_size, len(image))))
-            batch = to_host(encode(image, slices, [View()] * len(slices)))
-            store = store or _Store(len(image), batch, most_bytes)
-            store.keep(first, batch)
-            tick(len(slices))
+    for first in range(0, len(image), batch_size):
+        slices = list(range(first, min(first + batch_size, len(image))))
+        batch = to_host(encode(image, slices, [View()] * len(slices)))
+        store = store or _Store(len(image), batch, most_bytes)
+        store.keep(first, batch)
+        tick(len(slices))
 
     def source(first: int, count: int) -> Tensor:
         return store.embeddings(first, count, encode.device)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitsam.ct.labels import CLASS_NAMES, KIDNEY
+from kitsam.ct.scan_files import Scan, find_files
 from kitsam.system.errors import OptionError
 
-IMAGING = "imaging.nii.gz"
-CONVERT = "convert DICOM and other formats to NIfTI first, for instance with dcm2niix"
-
+TAKEN = "predictions"  # predictions.json holds all of them
 SIX_NUMBERS = "a box is six whole numbers i0, j0, k0, i1, j1, k1"
 
 Box = list[int]  # i0 j0 k0 i1 j1 k1, voxel indices of the file, ends included
@@ -31,47 +30,24 @@ class BoxPrompt:
 DrawnBox = Box | BoxPrompt  # an entry of the file of boxes
 
 
-@dataclass(frozen=True)
-class Scan:
-    """A file to label."""
-
-    name: str
-    path: Path
-
-
 def find_scans(paths: list[Path]) -> list[Scan]:
-    """The scans by name: that of the file, or of its folder where the file is KiTS's imaging.nii.gz.
+    """The scans that the paths mean, each with a name of its own.
 
-    Raises `OptionError` for a path that is no scan, or two scans of one name.
+    Raises `OptionError` for a path that means no scan, or two scans of one name.
     """
     scans: dict[str, Scan] = {}
-    for path in paths:
-        file = _nifti_file(path)
-        name = file.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_0000")
-        scan = Scan(file.absolute().parent.name if name == "imaging" else name, file)
+    for scan in (scan for path in paths for scan in find_files(path)):
         # Where case, or the way an umlaut is written, does not count, such names are one file's.
         key = unicodedata.normalize("NFC", scan.name).casefold()
         if key in scans:
             raise OptionError(
-                f"CT: two scans are named {scan.name}, and would be written to one file: {scans[key].path} and {file}"
+                f"CT: two scans are named {scan.name}, and would be written to one file: {scans[key].path} and "
+                f"{scan.path}"
             )
+        if key == TAKEN:
+            raise OptionError(f"CT: {scan.path}: no scan may be named {TAKEN}, as the file of all predictions is")
         scans[key] = scan
     return list(scans.values())
-
-
-def _nifti_file(path: Path) -> Path:
-    """The file of a scan, or of a KiTS case folder. Raises `OptionError` where there is none."""
-    if path.is_dir():
-        if (path / IMAGING).is_file():
-            return path / IMAGING
-        if any(path.glob("*.nii*")):
-            raise OptionError(f"CT: {path}: a folder without {IMAGING}, no KiTS case: give its files, {path}/*.nii.gz")
-        raise OptionError(f"CT: {path}: a folder without {IMAGING}, no KiTS case: {CONVERT}")
-    if not path.is_file():
-        raise OptionError(f"CT: no such file: {path}")
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise OptionError(f"CT: not a NIfTI file (.nii, .nii.gz): {path}: {CONVERT}")
-    return path
 
 
 def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[DrawnBox]]:
@@ -87,11 +63,15 @@ def read_boxes(path: Path, scans: list[Scan]) -> dict[str, list[DrawnBox]]:
             raise OptionError(
                 f"--boxes: {path}: no scan is named {name} (given: {', '.join(scan.name for scan in scans)})"
             )
-        source = f"--boxes: {path}: {name}"
-        if not isinstance(entries, list):
-            raise OptionError(f"{source}: {SIX_NUMBERS}")
-        boxes[name] = [_drawn_box(entry, source) for entry in entries]
+        boxes[name] = as_boxes(entries, f"--boxes: {path}: {name}")
     return boxes
+
+
+def as_boxes(entries: object, source: str) -> list[DrawnBox]:
+    """Entries as a file of boxes has them. Raises `OptionError` naming `source` and what is wrong."""
+    if not isinstance(entries, list):
+        raise OptionError(f"{source}: {SIX_NUMBERS}")
+    return [_drawn_box(entry, source) for entry in entries]
 
 
 def _drawn_box(entry: object, source: str) -> DrawnBox:

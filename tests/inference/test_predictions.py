@@ -18,9 +18,12 @@ from kitsam.system.errors import OptionError
 from kitsam.system.files import sha256_of
 from kitsam.system.seals import read_sealed, write_sealed
 
+TABLES = ("volumes", "predictions", "labels")  # of all scans
+
 
 def stamps(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    """Of the files of scans."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.*") if path.stem not in TABLES}
 
 
 def test_started_again_only_what_is_missing_is_labelled(model, ct, data, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,11 @@ def paused(pid: int) -> Iterator[None]:
     end(pid, signal.SIGCONT)
 
 
+def without_doubts(lines: Iterable[str]) -> list[str]:
+    """Without what is not plausible about kidneys of a few voxels."""
+    return [line for line in lines if not re.match(r"warning: scan\d: ", line)]
+
+
 def test_two_processes_label_what_one_does_and_say_the_same(bundle, scans, tmp_path, capfd):
     words = ["predict", *map(str, scans), "--model", str(bundle), "--device", "cpu", "--out"]
     assert main([*words, str(tmp_path / "one")]) == 1
@@ -52,12 +57,15 @@ def test_two_processes_label_what_one_does_and_say_the_same(bundle, scans, tmp_p
         assert [started.wait() for started in ranks] == [1, 1]
         main_text, other_text = (started.text for started in ranks)
     said = [line for line in (one.out + one.err).splitlines() if "Encoding" not in line]
-    assert len(said) == 5
+    assert len(without_doubts(said)) == 6  # three scans, the bad one, the tables, and what is left out
     two = main_text.replace(str(tmp_path / "two"), str(tmp_path / "one")).splitlines()
     assert sorted(line for line in two if "Encoding" not in line) == sorted(said)
     assert not other_text
-    lines = [line for line in two if "Encoding" not in line]
+    lines = without_doubts(line for line in two if "Encoding" not in line)
     assert [re.search(r"scan\d", line)[0] for line in lines[:4]] == [f"scan{number}" for number in range(4)]
+    for folder in ("one", "two"):
+        with open(tmp_path / folder / "volumes.csv") as file:
+            assert {line.split(",")[0] for line in file} == {"scan", "scan0", "scan2", "scan3"}
     assert sorted(path.name for path in (tmp_path / "two").glob("*.nii.gz")) == [
         f"scan{number}.nii.gz" for number in (0, 2, 3)
     ]

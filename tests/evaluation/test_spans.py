@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CASCADE, evaluate_config
 
+from kitsam.evaluation import decoders
 from kitsam.evaluation import evaluate as evaluator
 from kitsam.evaluation.spans import share_cases
 from kitsam.inference.config import CascadeConfig
@@ -39,8 +40,9 @@ def test_many_processes_have_the_same_work_to_do_whatever_the_longest_case():
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    """Scores and label maps."""
-    return {path.name: path.read_bytes() for path in (out / "metrics.csv", *sorted(out.glob("predictions/*")))}
+    """Scores, label maps and what decoders answered."""
+    paths = out / "metrics.csv", *sorted(out.glob("predictions/*")), *sorted(out.glob("cases/*"))
+    return {path.name: path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("zero_shot", [False, True])
@@ -48,7 +50,7 @@ def test_labels_in_spans_are_those_of_whole_cases(zero_shot, data, shards, runs,
     def initial_decoder(config, shards):
         return random_decoder(shards.manifest.grid, shards.manifest.input_size, 0)
 
-    monkeypatch.setattr(evaluator, "_initial_decoder", initial_decoder)
+    monkeypatch.setattr(decoders, "_initial_decoder", initial_decoder)
     given = {"zero_shot": True} if zero_shot else runs
     cascade = CascadeConfig(**CASCADE, batch_size=2)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -62,5 +64,5 @@ def test_labels_in_spans_are_those_of_whole_cases(zero_shot, data, shards, runs,
     monkeypatch.setattr(evaluator, "share_cases", shares_of_five)
     assert evaluator.run(evaluate_config(data, shards, given, parts, cascade=cascade)) == 0
     assert len(shared) >= 5 and any(part.first for part in shared)
-    assert len(files_of(parts)) == 3 and files_of(parts) == files_of(whole)
+    assert len(files_of(parts)) == 5 and files_of(parts) == files_of(whole)
     assert not (parts / "spans").exists()

@@ -10,7 +10,7 @@ from enum import Enum
 
 import cc3d
 import numpy as np
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from kitsam.ct.labels import CYST, TUMOR
 from kitsam.phantom.anatomy import Patient, Phase
@@ -32,8 +32,11 @@ class Kind(Enum):
     NECROTIC = "necrotic"
 
 
-SMALL_SHARES, LARGE_SHARES = (0.35, 0.2, 0.4, 0.05), (0.15, 0.1, 0.4, 0.35)  # of tumors, in the order of `Kind`
+SMALL_SHARES, LARGE_SHARES = (0.3, 0.25, 0.4, 0.05), (0.15, 0.1, 0.4, 0.35)  # of tumors, in the order of `Kind`
 DENSE_CYSTS = 0.1  # share
+BORDER = (0.3, 2.5)  # mm, standard deviation of how far tumor and kidney grow into each other
+# mm, standard deviation of a drawn outline from what is seen: KiTS23's tolerances, how people differ, are 1.0-1.15 mm.
+KIDNEY_ERROR, LESION_ERROR = 0.6, 1.1
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Lesions:
     means: np.ndarray  # (N + 1,) float32 HU
     spread: np.ndarray  # (N + 1,) float32 HU, of patches
     core: np.ndarray  # (N + 1,) float32 mm from the outline, where necrosis begins
+    border: float  # mm of the patient, standard deviation of the way from tumor to kidney
 
 
 def draw_lesions(rng: np.random.Generator, label: np.ndarray, frame: Frame, phase: Phase, voxel_ml: float) -> Lesions:
@@ -58,7 +62,8 @@ def draw_lesions(rng: np.random.Generator, label: np.ndarray, frame: Frame, phas
     for number in range(1, count + 1):
         looks.append(_cyst(rng) if first[number] == CYST else _tumor(rng, phase, float(sizes[number])))
     kinds, *columns = zip(*looks)
-    return Lesions(numbers.astype(np.uint16), kinds, *(np.array(column, np.float32) for column in columns))
+    means, spread, core = (np.array(column, np.float32) for column in columns)
+    return Lesions(numbers.astype(np.uint16), kinds, means, spread, core, rng.uniform(*BORDER))
 
 
 def _cyst(rng: np.random.Generator) -> tuple[None, float, float, float]:
@@ -72,8 +77,8 @@ def _tumor(rng: np.random.Generator, phase: Phase, milliliters: float) -> tuple[
     core = radius * rng.uniform(0.2, 0.45) if kind is Kind.NECROTIC else np.inf
     mean, spread = {
         Kind.EVEN: (min(rng.uniform(35, 68), 0.6 * phase.medulla), rng.uniform(3, 8)),
-        Kind.ALIKE: ((phase.cortex + phase.medulla) / 2 - rng.uniform(12, 35), rng.uniform(5, 12)),
-        Kind.MIXED: (phase.tumor, rng.uniform(0.15, 0.35) * phase.tumor),
+        Kind.ALIKE: ((phase.cortex + phase.medulla) / 2 - rng.uniform(5, 32), rng.uniform(5, 14)),
+        Kind.MIXED: (phase.tumor, rng.uniform(0.2, 0.4) * phase.tumor),
         Kind.NECROTIC: (phase.tumor + rng.uniform(0, 20), rng.uniform(0.1, 0.25) * phase.tumor),
     }[kind]
     return kind, mean, spread, core
@@ -85,15 +90,31 @@ def paint_labels(
     """Paint kidneys, tumors and cysts of slice `index`, with distances of `section` in the canvas's mm."""
     window = frame.window
     _paint_sinus(canvas, detail, patient, window, section)
-    whole, tumor, cyst = (
-        np.clip(0.5 - distance / canvas.pixel, 0, 1) for distance in (section.whole, section.tumor, section.cyst)
-    )
-    kidney = np.maximum(whole - tumor - cyst, 0)
+    wave = 0.7 * (canvas.coarse[window] + canvas.fine[window])  # (h, w), of deviation 1
+    whole = _share(section.whole + KIDNEY_ERROR * wave, canvas.pixel)
+    tumor = _share(section.tumor + LESION_ERROR * wave, canvas.pixel)
+    cyst = _share(section.cyst + KIDNEY_ERROR * wave, canvas.pixel)
+    kidney, tumor = _grown_together(np.maximum(whole - tumor - cyst, 0), tumor, lesions.border / canvas.pixel)
     total = np.maximum(kidney + tumor + cyst, 1e-6)
     lesion = _lesion_hu(canvas, detail, lesions, index, window, section)
     # A voxel holds its share of each: no rim of kidney around a tumor that borders on fat.
     hu = (kidney * _kidney_hu(canvas, patient.phase, window, section) + (tumor + cyst) * lesion) / total
     canvas.hu[window] += whole * (hu - canvas.hu[window])
+
+
+def _share(distance: np.ndarray, pixel: float) -> np.ndarray:
+    """Of a pixel that lies inside the outline."""
+    return np.clip(0.5 - distance / pixel, 0, 1)
+
+
+def _grown_together(kidney: np.ndarray, tumor: np.ndarray, border: float) -> tuple[np.ndarray, np.ndarray]:
+    """Shares (h, w) of kidney and tumor with a soft way from one to the other, sharp to all else; `border`: pixels."""
+    if not tumor.any():
+        return kidney, tumor
+    both = kidney + tumor
+    near = gaussian_filter(kidney, border)
+    kidney = both * near / np.maximum(near + gaussian_filter(tumor, border), 1e-6)
+    return kidney, both - kidney
 
 
 def _paint_sinus(

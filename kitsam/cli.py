@@ -36,7 +36,9 @@ COMMANDS = {
     "demo": Command(
         "demo:DemoConfig", "demo:run", "the whole flow on generated cases, in minutes, with a report", True
     ),
-    "phantom": Command("phantom.config:PhantomConfig", "phantom.cases:run", "make a data set of drawn abdomens"),
+    "phantom": Command(
+        "phantom.config:PhantomConfig", "phantom.cases:run", "make a data set: drawn, or CTs over label maps"
+    ),
     "fingerprint": Command("ct.config:FingerprintConfig", "ct.fingerprint:run", "measure a data set"),
     "weights": Command("sam.config:WeightsConfig", "sam.weights:run", "fetch and check SAM's checkpoints", True),
     "embed": Command(

@@ -145,6 +145,9 @@ class Patient:
     stomach: float
     coarse: Texture
     fine: Texture
+    skin: float = 15.0  # HU
+    couch: float = -20.0  # HU
+    rib_end: float = -0.7  # direction from the middle at which ribs end, radians from the side to the back
 
 
 def draw_patient(rng: np.random.Generator, spacing: float) -> Patient:
@@ -162,7 +165,7 @@ def draw_patient(rng: np.random.Generator, spacing: float) -> Patient:
         kidneys=kidneys,
         tumors=tumors,
         cysts=cysts,
-        bowels=_draw_bowels(rng),
+        bowels=draw_bowels(rng),
         vertebra=rng.uniform(0, 34),
         bone=rng.uniform(150, 240),
         liver=rng.uniform(0.86, 1.12),
@@ -256,7 +259,7 @@ def _radius(milliliters: float) -> float:
     return (milliliters * 750 / math.pi) ** (1 / 3)
 
 
-def _draw_bowels(rng: np.random.Generator) -> tuple[Bowel, ...]:
+def draw_bowels(rng: np.random.Generator) -> tuple[Bowel, ...]:
     contrast = rng.uniform(180, 380) if rng.random() < 0.3 else rng.uniform(15, 40)  # with oral contrast or without
     loops = []
     for side, x in ((-1, -108), (1, 112)):  # colon, going up and coming down

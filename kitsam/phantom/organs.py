@@ -28,8 +28,8 @@ def paint_body(canvas: Canvas, patient: Patient) -> np.ndarray:
     wall = oval(patient.width - patient.fat, patient.depth - 0.9 * patient.fat, MIDDLE)
     cavity = oval(patient.width - patient.fat - 15, patient.depth - 0.9 * patient.fat - 19, MIDDLE - 5)
     couch = np.abs(np.hypot(x, y - MIDDLE + 360 - patient.depth * swell) - 368) - 1.5
-    canvas.paint(WHOLE, couch, -20)
-    canvas.paint(WHOLE, skin, 15)
+    canvas.paint(WHOLE, couch, patient.couch)
+    canvas.paint(WHOLE, skin, patient.skin)
     canvas.paint(WHOLE, skin + 2, FAT + 8 * canvas.coarse)
     canvas.paint(WHOLE, wall, MUSCLE + 4 * canvas.fine)
     # Thin planes of fat between the layers of muscle.
@@ -45,7 +45,7 @@ def _paint_ribs(canvas: Canvas, patient: Patient) -> None:
     for number in range(5):
         # A rib runs down and forward, so that a slice cuts several at different angles.
         angle = 0.9 - (canvas.z + 125 - 26 * number) / 75
-        if not -0.7 < angle < 1.05:
+        if not patient.rib_end < angle < 1.05:
             continue
         for side in (-1, 1):
             middle = MIDDLE + depth * math.sin(angle), side * width * math.cos(angle)

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import torch
 from torch import Tensor
 
 from kitsam.ct.labels import CYST
@@ -101,7 +102,7 @@ class ShardBatches:
 
     def _batch(self, _: int, samples: Samples) -> Batch:
         # The reader uses its memory again for the next batch; these tensors are the caller's to keep.
-        embeddings = samples.embeddings(samples.stored.new_empty(0).device)
+        embeddings = samples.embeddings(torch.device("cpu"))
         keys = [self.shards.entry(place).key for place in samples.places]
         return Batch(embeddings.clone(), samples.squares.clone(), keys)
 

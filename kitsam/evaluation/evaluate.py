@@ -255,6 +255,7 @@ def _finish(config: EvaluateConfig, names: list[str], runs: dict[Target, Trained
         "fold": shards.fold,
         "split": {"train": list(manifest.split.train), "val": list(manifest.split.val)},
         **({"zero_shot": True} if config.zero_shot else {}),
+        **({"against": str(config.against.absolute())} if config.against else {}),
         **asdict(manifest.signature),
     }
     write_metrics(config.out, scores, settings, failed)

@@ -60,6 +60,17 @@ def test_cases_that_one_side_lacks_are_left_out_and_named():
         compare({"a": figures, "b": figures}, {"b": figures}, "there")
 
 
+def test_a_figure_that_some_cases_lack_is_compared_over_the_others():
+    figures = dict.fromkeys(RESULT_LABELS, 0.5)
+    with_cyst = {**figures, "ROI_recall_cyst": 0.75}
+    ours = {"a": with_cyst, "b": with_cyst, "c": figures}
+    theirs = {"a": {**figures, "ROI_recall_cyst": 0.5}, "b": {**figures, "ROI_recall_cyst": 0.25}, "c": with_cyst}
+    found = compare(ours, theirs, "there")
+    (row,) = [row for row in found.rows if row.figure == "ROI_recall_cyst"]
+    assert (row.mean, row.against, row.cases) == (0.75, 0.375, 2)
+    assert found.label(row) == "ROI recall of cysts (2 cases)" and found.label(found.rows[0]) == "Dice"
+
+
 @pytest.fixture
 def data(tmp_path, anatomy, save):
     for number in range(6):
@@ -81,11 +92,12 @@ def test_label_maps_an_evaluation_and_the_official_csv_compare_alike(good_and_ba
     assert score.run(ScoreConfig(bad, data, tmp_path / "scored")) == 0
     (tmp_path / "official").mkdir()
     shutil.copy(tmp_path / "scored" / "metrics.csv", tmp_path / "official")
-    rows = []
+    rows, official = [], 8
     for against in (bad, tmp_path / "scored", tmp_path / "official"):
         assert score.run(ScoreConfig(good, data, tmp_path / "out", against=against)) == 0
         rows.append(json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"])
-    assert rows[0] == rows[1] == rows[2]
+    assert rows[0] == rows[1] and rows[0][:official] == rows[2]
+    assert [row["figure"] for row in rows[0][official:]] == ["cyst_Dice", "cyst_Dice_where_present"]
     first = rows[0][0]
     assert first["figure"] == "Dice" and first["difference"] > 0 and (first["better"], first["worse"]) == (6, 0)
     # Six signs of six: twice one in 2**6.

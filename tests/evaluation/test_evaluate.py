@@ -10,9 +10,14 @@ from tiny import evaluate_config
 
 from kitsam.ct.case import find_cases
 from kitsam.ct.volume import read_label
+from kitsam.decoding.ask import kidney_boxes
+from kitsam.decoding.runs import load_run
 from kitsam.evaluation import evaluate as evaluator
 from kitsam.evaluation import labelling
+from kitsam.evaluation.case_results import is_done
+from kitsam.evaluation.compare import read_comparison
 from kitsam.evaluation.metrics import score_case
+from kitsam.evaluation.results import read_metrics
 from kitsam.inference.config import CascadeConfig
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import temporary_name
@@ -58,6 +63,67 @@ def test_every_validation_case_is_labelled_and_scored_at_its_own_resolution(conf
 def test_two_processes_give_the_same_numbers(pair, results, val):
     assert len(val) == 2  # a case for each
     assert (pair.results / "metrics.csv").read_bytes() == (results / "metrics.csv").read_bytes()
+    contents = [json.loads((out / "metrics.json").read_text()) for out in (pair.results, results)]
+    for name in ("beside", "froc", "calibration", "cases"):
+        assert contents[0][name] == contents[1][name]
+
+
+def test_roi_recall_is_that_of_boxes_around_the_labels_and_all_voxels_asked_about_are_counted(results, data, runs, val):
+    scores = read_metrics(results).scores
+    for name in val:
+        truth = read_label(find_cases(data)[name].segmentation)
+        labels = read_label(results / "predictions" / f"{name}.nii.gz").voxels
+        # Lesions are written into the ROI alone, so that the labels show where it was.
+        boxes = kidney_boxes(labels > 0, truth.spacing[1:], load_run(runs["tumor"], "tumor").prompt)
+        asked = np.zeros(labels.shape, bool)
+        for z, (x0, y0, x1, y1) in zip(boxes.slices, np.ceil(boxes.boxes - 0.5).astype(int)):
+            asked[z, y0:y1, x0:x1] = True
+        tumor = truth.voxels == 2
+        assert scores[name].answers.roi_recall("tumor") == (tumor & asked).sum() / tumor.sum()
+        counted = scores[name].answers.reliability
+        assert sum(counted["tumor"].voxels) == sum(counted["cyst"].voxels) == asked.sum()
+
+
+def test_an_evaluation_is_set_beside_another_one(config, results, val, tmp_path, capsys):
+    shutil.copytree(results, config.out)
+    other = shutil.copytree(results, tmp_path / "other")
+    content = json.loads((other / "metrics.json").read_text())
+    content["settings"]["zero_shot"] = True
+    content["cases"][0]["Dice_tumor"] += 0.25
+    (other / "metrics.json").write_text(json.dumps(content))
+    config.against = other
+    assert evaluator.run(config) == 0
+    comparison = read_comparison(config.out)
+    assert comparison.cases == val and comparison.zero_shot
+    assert {row.figure: row.difference for row in comparison.rows}["tumor_Dice"] == pytest.approx(-0.125)
+    assert "zero-shot" in capsys.readouterr().out
+    config.against = None
+    evaluator.run(config)
+    assert read_comparison(config.out) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "--against: neither metrics.json nor metrics.csv"), ("caseID\n", "has 0 of the scored cases")],
+)
+def test_what_cannot_be_set_beside_is_refused_before_any_work(content, message, config, tmp_path):
+    config.against = tmp_path / "other"
+    config.against.mkdir()
+    if content:
+        (config.against / "metrics.csv").write_text(content)
+    with pytest.raises(KitsamError, match=message):
+        evaluator.run(config)
+    assert not (config.out / "metrics.csv").exists()
+
+
+def test_what_an_older_kitsam_scored_without_answers_is_computed_again(results, val, tmp_path):
+    out = shutil.copytree(results, tmp_path / "results")
+    path = out / "cases" / f"{val[0]}.json"
+    content = json.loads(path.read_text())
+    assert is_done(out, val[0], content["fingerprint"])
+    del content["scores"]["answers"], content["scores"]["cyst_dice"]
+    path.write_text(json.dumps(content))
+    assert not is_done(out, val[0], content["fingerprint"])
 
 
 def test_started_again_only_what_is_missing_or_was_made_otherwise_is_computed(config, results, val, monkeypatch):

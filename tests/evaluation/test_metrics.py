@@ -118,7 +118,7 @@ def test_the_json_says_what_the_csv_cannot_and_reads_back(scores, tmp_path):
     write_metrics(tmp_path, scores, settings, skipped)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert list(content) == [
-        "format", "kitsam", "summary", "average", "intervals_95", "lesions", "cases", "skipped", "settings"
+        "format", "kitsam", "summary", "average", "intervals_95", "lesions", "beside", "cases", "skipped", "settings"
     ]  # fmt: skip
     assert (content["format"], content["kitsam"], content["skipped"]) == (1, __version__, skipped)
     assert list(content["summary"]) == list(PAPER) and list(content["average"]) == list(COLUMNS)

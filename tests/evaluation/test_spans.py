@@ -39,8 +39,9 @@ def test_many_processes_have_the_same_work_to_do_whatever_the_longest_case():
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    """Scores and label maps."""
-    return {path.name: path.read_bytes() for path in (out / "metrics.csv", *sorted(out.glob("predictions/*")))}
+    """Scores, label maps and what decoders answered."""
+    paths = out / "metrics.csv", *sorted(out.glob("predictions/*")), *sorted(out.glob("cases/*"))
+    return {path.name: path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("zero_shot", [False, True])
@@ -62,5 +63,5 @@ def test_labels_in_spans_are_those_of_whole_cases(zero_shot, data, shards, runs,
     monkeypatch.setattr(evaluator, "share_cases", shares_of_five)
     assert evaluator.run(evaluate_config(data, shards, given, parts, cascade=cascade)) == 0
     assert len(shared) >= 5 and any(part.first for part in shared)
-    assert len(files_of(parts)) == 3 and files_of(parts) == files_of(whole)
+    assert len(files_of(parts)) == 5 and files_of(parts) == files_of(whole)
     assert not (parts / "spans").exists()

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from kitsam.decoding.training_log import read_log
-from kitsam.evaluation.compare import compare, write_comparison
+from kitsam.evaluation.beside import beside_rows, calibration, froc_curves
+from kitsam.evaluation.compare import compare, figures_of, write_comparison
 from kitsam.evaluation.results import write_metrics
 from kitsam.evaluation.summary import detection_cells, detections, figures, result_rows, summarize
 from kitsam.pictures.overlay import (
@@ -194,6 +196,8 @@ def test_the_report_holds_the_numbers_beside_the_papers(html, evaluation):
     heads = [
         "Results",
         "Lesions found",
+        "Beside the official metrics",
+        "How sure the decoders are",
         "Worst, median and best case",
         "All cases",
         "Training",
@@ -219,12 +223,45 @@ def test_a_comparison_is_shown_where_there_is_one(text_of_report, evaluation, tm
     assert "4 cases against /elsewhere" in text and f"{summarize(evaluation.scores)['Dice'] / 2:+.3f}" in text
 
 
+def test_a_comparison_with_the_baseline_says_what_that_is(text_of_report, evaluation, tmp_path):
+    ours = {name: figures_of(case) for name, case in evaluation.scores.items()}
+    write_comparison(tmp_path, replace(compare(ours, ours, "/elsewhere"), zero_shot=True))
+    text = text_of_report(evaluation.scores, evaluation.settings)
+    assert "zero-shot, the decoder of the encoder's own checkpoint" in " ".join(text.split())
+    assert "ROI recall of cysts" in text
+
+
+def test_figures_beside_the_official_ones_are_shown_and_told_to_those_who_see_no_chart(html, evaluation):
+    text = " ".join(Resources(html).words)
+    rows = beside_rows(evaluation.scores)
+    assert len(rows) == 4
+    for row in rows.values():
+        assert row.label in text and f"{row.mean:.3f}" in text
+    # The cyst lies in the other half of the slices, where nothing was asked.
+    assert (rows["ROI_recall_tumor"].pooled, rows["ROI_recall_cyst"].pooled) == (1, 0)
+    alts = re.findall(r'<img alt="([^"]*)" src="data:image/png', html)
+    assert len(alts) == 8 and all(len(alt) > 40 for alt in alts)
+    (end, *_), (curve,) = [
+        [(100 * froc.sensitivity[-1], froc.false_per_case[-1]) for froc in froc_curves(evaluation.scores).values()],
+        [alt for alt in alts if alt.startswith("Free-response curve")],
+    ]
+    assert "{:.0f} % of tumors at {:.2f} false ones a case".format(*end) in curve
+    error = calibration(evaluation.scores)["tumor"].expected_error
+    assert any(alt.startswith("Reliability diagram") and f"tumor {error:.4f}" in alt for alt in alts)
+
+
+def test_label_maps_alone_tell_nothing_of_probabilities(text_of_report, evaluation):
+    scores = {name: replace(case, answers=None) for name, case in evaluation.scores.items()}
+    text = text_of_report(scores, evaluation.settings)
+    assert "label maps alone do not tell" in text and "cyst Dice" in text and "ROI recall is" not in text
+
+
 def test_the_report_fits_light_and_dark_pages(html):
     assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html
     plots = re.findall(
         r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*<img alt="[^"]*" src="([^"]+)">', html
     )
-    assert len(plots) == 6 and all(dark != light for dark, light in plots)
+    assert len(plots) == 8 and all(dark != light for dark, light in plots)
 
 
 def test_text_from_files_is_escaped(html):

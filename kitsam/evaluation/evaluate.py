@@ -228,6 +228,7 @@ def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards:
         "fold": shards.fold,
         "split": {"train": list(manifest.split.train), "val": list(manifest.split.val)},
         **{name: True for name in ("zero_shot", "flips") if getattr(config, name)},
+        **({"against": str(config.against.absolute())} if config.against else {}),
         **asdict(manifest.signature),
     }
     write_metrics(config.out, scores, settings, failed)

@@ -2,7 +2,7 @@
 
 Each batch of probabilities is turned to 8-bit levels where it lies, on the device. What is kept of a case, or of the
 span of it that a process labels, is a byte a voxel (the level of the more probable lesion) and the counts of
-`reliability.py`, 4 KiB a decoder. Cost: some passes over each batch, and on a GPU one more wait for it.
+`reliability.py`, 4 KiB a decoder. Cost: some passes over each batch, and on a GPU a few more waits for it.
 """
 
 from collections.abc import Collection

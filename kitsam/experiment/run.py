@@ -166,9 +166,9 @@ def _end(book: Book, one: _Running) -> str | None:
 
 def _is_finished(job: Job) -> bool:
     """A training that a signal stops ends with exit code 0 too."""
-    from kitsam.training.checkpoint import last_checkpoint
+    from kitsam.training.checkpoint import is_finished
 
-    return job.part != "train" or last_checkpoint(job.folder).progress.finished
+    return job.part != "train" or is_finished(job.folder)
 
 
 def _last_line(log: Path) -> str:

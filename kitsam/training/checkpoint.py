@@ -176,6 +176,12 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix(STEP))
 
 
+def is_finished(out: Path) -> bool:
+    """Whether the run has come to the end of the steps that it was last given."""
+    folders = checkpoints(out)
+    return bool(folders) and read_record(folders[-1] / STATE, Progress).finished
+
+
 class LastCheckpoint(NamedTuple):
     """Where a run goes on."""
 

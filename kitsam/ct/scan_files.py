@@ -25,6 +25,7 @@ DETACHED = {".hdr": (".img",), ".img": (".hdr",), ".mhd": (".raw", ".zraw"), ".n
 # DICOM, part 10: 128 bytes of anything, then DICM. Files without that begin with a tag of group 2 or 8.
 PREAMBLE, MAGIC, BARE = 128, b"DICM", (b"\x02\x00", b"\x08\x00")
 INSTALL = 'pip install "kitsam[io]"'
+SEGMENTATION_ENDING = ".seg.dcm"  # of what `kitsam predict --dicom_seg` writes
 INDEX = "DICOMDIR"  # names the files of a CD and holds no slice
 
 
@@ -135,7 +136,9 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _is_dicom(path: Path) -> bool:
-    if not path.is_file() or path.name.upper() == INDEX or path.name.lower().endswith(ENDINGS):
+    # A segmentation that `kitsam predict` left below the folder is no part of the scan.
+    others = *ENDINGS, SEGMENTATION_ENDING
+    if not path.is_file() or path.name.upper() == INDEX or path.name.lower().endswith(others):
         return False
     with open(path, "rb") as file:
         head = file.read(PREAMBLE + len(MAGIC))

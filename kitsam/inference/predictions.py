@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kitsam.ct.scan_files import Scan
+from kitsam.ct.scan_files import SEGMENTATION_ENDING, Scan
 from kitsam.inference.config import PredictConfig, names_checkpoint
 from kitsam.inference.measures import Finding
 from kitsam.inference.scans import DrawnBox
@@ -74,7 +74,7 @@ def outputs_of(config: PredictConfig, scan: Scan) -> Outputs:
     return Outputs(
         *(path.with_name(f"{scan.name}{ending}") for ending in (".nii.gz", ".png", ".json")),
         path.with_name(f"{scan.name}_probabilities.npz") if config.probabilities else None,
-        path.with_name(f"{scan.name}.seg.dcm") if config.dicom_seg else None,
+        path.with_name(f"{scan.name}{SEGMENTATION_ENDING}") if config.dicom_seg else None,
     )
 
 

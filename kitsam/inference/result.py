@@ -12,7 +12,7 @@ from PIL import Image
 
 from kitsam import __version__
 from kitsam.ct.labels import CLASS_NAMES
-from kitsam.ct.scan_files import Scan, stem
+from kitsam.ct.scan_files import SEGMENTATION_ENDING, Scan, stem
 from kitsam.ct.volume import Geometry, Volume, save_label
 from kitsam.inference.answers import Answers
 from kitsam.inference.color_table import write_color_table
@@ -106,7 +106,7 @@ class Prediction:
             path,
             *(path.with_name(f"{stem(path)}{ending}") for ending in (".png", ".json")),
             path.with_name(f"{stem(path)}_probabilities.npz") if probabilities else None,
-            path.with_name(f"{stem(path)}.seg.dcm") if dicom_seg else None,
+            path.with_name(f"{stem(path)}{SEGMENTATION_ENDING}") if dicom_seg else None,
         )
         refuse_overwriting(outputs.paths, self.scan.files if self.scan else [], "path")
         write_outputs(outputs, self)

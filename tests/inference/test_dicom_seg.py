@@ -48,6 +48,14 @@ def test_the_segmentation_is_the_label_map_frame_by_frame(model, voxels, tmp_pat
         assert np.array_equal(pixels > 0, number == label[:, :, places[source]].T)
 
 
+def test_a_segmentation_below_the_series_is_no_part_of_it(model, voxels, tmp_path, capsys):
+    write_series(tmp_path / "series", voxels)
+    for _ in range(2):
+        config = PredictConfig([tmp_path / "series"], model, tmp_path / "series" / "out", device="cpu", dicom_seg=True)
+        assert prediction.run(config) == 0
+    assert "labelled already" in capsys.readouterr().out
+
+
 def test_an_empty_answer_is_a_segmentation_too(voxels, tmp_path):
     sources = write_series(tmp_path / "series", voxels)
     write_dicom_seg(tmp_path / "a.seg.dcm", np.zeros(voxels.T.shape, np.uint8), sources, "series")

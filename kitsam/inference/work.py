@@ -1,7 +1,7 @@
 """How much of a scan's work is done, in slices: one progress bar covers all of it, from reading to pictures.
 
-Each stage of the way has a share of the time, whose sum is 1; the shares were measured on two cores, for an encoder
-that is light beside the decoders and for one that is heavy. They decide only how evenly the bar runs.
+Each stage of the way has a share of the time, estimated for an encoder that is light beside the decoders and for one
+that is heavy. They decide only how evenly the bar runs.
 """
 
 from collections.abc import Mapping

@@ -18,8 +18,8 @@ def draw_phase(rng: np.random.Generator) -> Phase:
 def _corticomedullary(rng: np.random.Generator) -> Phase:
     """After some 30 s: the cortex is bright, the medulla not yet."""
     return Phase(
-        cortex=rng.uniform(150, 230),
-        medulla=rng.uniform(70, 115),
+        cortex=rng.uniform(150, 260),
+        medulla=rng.uniform(50, 110),
         aorta=rng.uniform(220, 350),
         vein=rng.uniform(80, 140),
         liver=rng.uniform(62, 90),
@@ -31,7 +31,7 @@ def _corticomedullary(rng: np.random.Generator) -> Phase:
 
 def _nephrographic(rng: np.random.Generator) -> Phase:
     """After some 90 s: the kidney is even."""
-    cortex = rng.uniform(120, 190)
+    cortex = rng.uniform(110, 190)
     return Phase(
         cortex=cortex,
         medulla=cortex - rng.uniform(5, 28),
@@ -46,7 +46,7 @@ def _nephrographic(rng: np.random.Generator) -> Phase:
 
 def _weak(rng: np.random.Generator) -> Phase:
     """Little contrast, or late: all organs are alike."""
-    cortex = rng.uniform(75, 120)
+    cortex = rng.uniform(70, 118)
     return Phase(
         cortex=cortex,
         medulla=cortex - rng.uniform(2, 16),

@@ -2,10 +2,9 @@
 
 The organs around them are those of the drawn phantom, fitted to the label map (`fitting.py`), with more texture
 (`detail.py`); what lies inside the labels is in `tissue.py`. A slice's kidneys and lesions are the mean of planes at
-most `PLANE_DISTANCE` apart over its thickness; it is blurred by the resolution of a scanner and gets noise of its
-spectrum
-(`noise.py`). The case's name
-and the seed decide everything. Memory: the label map, the CT as int16 and some slices.
+most `PLANE_DISTANCE` apart over 5 mm; then comes the blur of a scanner and noise of its spectrum (`noise.py`). The
+case's name and the seed decide everything. Cost: some 0.2 s a slice of 512x512; the label map, the CT as int16 and
+0.2 GB in memory.
 """
 
 import math
@@ -107,8 +106,7 @@ def _slices(scene: Scene) -> Iterator[np.ndarray]:
 
     @lru_cache(maxsize=3)
     def section(index: int) -> Section | None:
-        inside = 0 <= index < len(scene.label)
-        return find_section(scene.label[index][scene.frame.window], scene.spacing[1:]) if inside else None
+        return find_section(scene.label[index][scene.frame.window], scene.spacing[1:])
 
     for index in range(len(scene.label)):
         hu = np.zeros(scene.label.shape[1:], np.float32)

@@ -153,8 +153,11 @@ class SampleOrder:
         """The samples of one window of pass `number`, in their order."""
         shards, samples = self.strata[stratum].shards, self.strata[stratum].samples
         _, windows = self._windows(stratum, number)
+        # In the order of the set: a window of all shards is then the same however the samples lie in shards.
         addresses = [
-            SampleAddress(shards[index], sample) for index in windows[window] for sample in range(samples[index])
+            SampleAddress(shards[index], sample)
+            for index in sorted(windows[window])
+            for sample in range(samples[index])
         ]
         order = generator(self.seed, "samples", stratum, number, window).permutation(len(addresses))
         return [addresses[index] for index in order]

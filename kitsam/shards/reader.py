@@ -100,8 +100,9 @@ class ShardSet:
         """The order of the training samples of `strata`, mixed in a batch by `quotas`."""
         shards = {}
         for stratum in strata:
-            numbers = tuple(number for number, entry in enumerate(self.manifest.train) if entry.stratum == stratum)
-            shards[stratum] = StratumShards(numbers, tuple(map(self._count_training, numbers)))
+            numbers = [number for number, entry in enumerate(self.manifest.train) if entry.stratum == stratum]
+            counts = {number: count for number in numbers if (count := self._count_training(number))}
+            shards[stratum] = StratumShards(tuple(counts), tuple(counts.values()))
         weights = quota_weights(quotas, {stratum: sum(entry.samples) for stratum, entry in shards.items()})
         return SampleOrder(shards, weights, batch_size, seed)
 

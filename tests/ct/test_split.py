@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kitsam.ct.split import Split, make_split, read_split, write_split
+from kitsam.ct.split import Split, make_folds, make_split, read_split, write_split
 from kitsam.system.errors import OptionError
 
 NAMES = tuple(f"case_{index:05d}" for index in range(20))
@@ -32,6 +32,21 @@ def test_the_split_depends_on_the_names_and_the_seed_not_on_their_order(names, f
 
 def test_another_seed_gives_another_split():
     assert len({make_split(NAMES, 0.2, seed).val for seed in range(10)}) > 5
+
+
+@given(names, st.integers(2, 10), seeds, st.randoms())
+def test_each_case_validates_in_one_fold_and_folds_are_alike_in_size(names, folds, seed, random):
+    if len(names) < folds:
+        with pytest.raises(OptionError, match="--folds"):
+            make_folds(names, folds, seed)
+        return
+
+    sides = make_folds(names, folds, seed)
+
+    assert sorted(name for side in sides for name in side) == sorted(names)
+    sizes = [len(side) for side in sides]
+    assert len(sides) == folds and min(sizes) > 0 and max(sizes) - min(sizes) <= 1
+    assert make_folds(random.sample(names, len(names)), folds, seed) == sides
 
 
 @pytest.mark.parametrize("names", [(), ("case_00000",)])

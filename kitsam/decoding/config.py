@@ -22,6 +22,9 @@ class PromptConfig(Options, section="prompt"):
     """a kidney's box is enlarged by this share of its sides, on each side"""
     jitter: float = share(0.1)
     """in training each side of a box moves by up to this share of its length, in or out"""
+    sight: float | None = amount(None)
+    """how far beyond its box a decoder sees, as a share of the box's sides; without it the whole slice. 0.5 makes a
+    lesion decoder four times as fast on a grid of 64 cells"""
     merge: float = amount(8.0)
     """parts of a kidney nearer than this share a box, mm"""
     smallest: float = amount(25.0)

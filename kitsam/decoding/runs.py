@@ -101,6 +101,7 @@ def load_run(run: Path, target: Target | None, option: str = "") -> TrainedDecod
     _check_target(record.target, target, run, option)
     shard_set = record.shard_set
     decoder = decoder_from(file.tensors, shard_set.grid, shard_set.signature.input_size, str(path)).eval()
+    decoder.sight = record.prompt.sight
     return TrainedDecoder(decoder, record.prompt, shard_set, path)
 
 

@@ -124,7 +124,10 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
     ensembles = {}
     for target, prompt in header.prompts.items():
         parts = [_part(tensors, prefix) for prefix in _prefixes(target, header.count(target))]
-        ensembles[target] = Ensemble(tuple(decoder_from(part, *size, str(path)) for part in parts), prompt)
+        decoders = tuple(decoder_from(part, *size, str(path)) for part in parts)
+        for decoder in decoders:
+            decoder.sight = prompt.sight
+        ensembles[target] = Ensemble(decoders, prompt)
     return Bundle(encoder, as_record(header.input, InputConfig, path), ensembles, header.cascade)
 
 

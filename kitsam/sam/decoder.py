@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kitsam.sam.encoder import EMBEDDING_CHANNELS
+from kitsam.sam.sight import Sights, cells_of, places_of
 from kitsam.sam.two_way import transform, upscaled_logits
 from kitsam.sam.upstream import MaskDecoder, PromptEncoder, TwoWayTransformer
 from kitsam.system.compiling import compile_once
@@ -27,6 +28,7 @@ class BoxDecoder(nn.Module):
         """`grid`: embedding cells a side; `input_size`: pixels a side of the encoder's input."""
         super().__init__()
         self.grid, self.input_size = grid, input_size
+        self.sight: float | None = None  # how far around a box it sees, as `sights_around` says; None: whole slices
         self.is_compiled = False  # by torch.compile, for training
         channels = EMBEDDING_CHANNELS
         size = input_size, input_size
@@ -45,12 +47,19 @@ class BoxDecoder(nn.Module):
         self.mask_decoder.iou_prediction_head.requires_grad_(False)
         self.mask_decoder.output_hypernetworks_mlps[SINGLE_MASK + 1 :].requires_grad_(False)
 
-    def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor, asked: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        slice_of_box: Tensor,
+        boxes: Tensor,
+        asked: Tensor | None = None,
+        sights: Sights | None = None,
+    ) -> Tensor:
         """Logits of one mask per box.
 
         embeddings: (B, 256, G, G); slice_of_box: (P,) rows of `embeddings`; boxes: (P, 4) x0 y0 x1 y1 in cells, 0..G;
         `asked`: (M,) of `cells_inside`, where only the logits within the boxes are wanted: others are then 0, and
-        these the same. Returns (P, 4G, 4G) float32.
+        these the same; `sights`: what is seen around each box, with `asked` alone. Returns (P, 4G, 4G) float32.
         """
         decoder = self.mask_decoder
         # Positions are sines of large arguments: in bfloat16 their error reaches 0.14.
@@ -60,14 +69,21 @@ class BoxDecoder(nn.Module):
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(boxes), -1, -1), sparse], dim=1)
         # Each box gets its own copy of the slice's cells: the transformer updates them by the box.
-        cells = (embeddings.flatten(2).transpose(1, 2) + self.no_mask)[slice_of_box]
+        on_slices = embeddings.flatten(2).transpose(1, 2)
+        positions, seen, places = self.positions, None, asked
+        if sights is None:
+            cells = (on_slices + self.no_mask)[slice_of_box]
+        else:
+            numbers, seen = cells_of(sights, self.grid)
+            cells, positions = on_slices[slice_of_box[:, None], numbers] + self.no_mask, positions[numbers]
+            places = places_of(asked, sights, self.grid)
         # A single box would be compiled once more: torch treats a size of 1 as a constant.
         use_compiled = self.is_compiled and torch.is_grad_enabled() and len(boxes) > 1
         run_transformer = compile_once(transform, True) if use_compiled else transform
-        tokens, cells = run_transformer(decoder.transformer, cells, self.positions, tokens)
+        tokens, cells = run_transformer(decoder.transformer, cells, positions, tokens, seen)
         mask_token = tokens[:, 1 + SINGLE_MASK]  # the first token belongs to the quality head
         weights = decoder.output_hypernetworks_mlps[SINGLE_MASK](mask_token)
-        logits = upscaled_logits(decoder, cells, weights, embeddings.shape[-1], asked)
+        logits = upscaled_logits(decoder, cells, weights, self.grid, asked, places)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     @property

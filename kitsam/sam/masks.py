@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kitsam.sam.boxes import cells_inside
 from kitsam.sam.decoder import LOGITS_PER_CELL, BoxDecoder
+from kitsam.sam.sight import sights_around
 from kitsam.system.devices import to_device
 
 REACH = 1 / LOGITS_PER_CELL  # cells beyond a box whose logits count inside it, between which is interpolated
@@ -45,8 +46,13 @@ def raise_probabilities(
     height, width = probabilities.shape[1:]
     to_cells = embeddings.shape[-1] / max(height, width)
     cells, _ = cells_inside(boxes * to_cells, embeddings.shape[-1], REACH)
-    rows, corners, asked = (to_device(torch.from_numpy(one), embeddings.device) for one in (slice_of_box, boxes, cells))
-    answers = logits_on_slices(decoder(embeddings, rows, corners * to_cells, asked), height, width).sigmoid_()
+    device = embeddings.device
+    rows, corners, asked = (to_device(torch.from_numpy(one), device) for one in (slice_of_box, boxes, cells))
+    sights = None
+    if decoder.sight is not None:
+        sights = sights_around(boxes * to_cells, embeddings.shape[-1], decoder.sight).to(device)
+    logits = decoder(embeddings, rows, corners * to_cells, asked, sights)
+    answers = logits_on_slices(logits, height, width).sigmoid_()
     for row, (x0, y0, x1, y1), answer in zip(slice_of_box.tolist(), _pixel_ranges(boxes), answers):
         part = probabilities[row, y0:y1, x0:x1]
         torch.maximum(part, answer[y0:y1, x0:x1], out=part)

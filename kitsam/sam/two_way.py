@@ -23,19 +23,20 @@ CELLS_AT_ONCE = 4 * 64 * 64  # in the upscaling on a CPU
 def transform(
     transformer: TwoWayTransformer,
     cells: Tensor,  # (P, N, C)
-    positions: Tensor,  # (N, C)
+    positions: Tensor,  # (N, C), or (P, N, C) where boxes have cells of their own
     tokens: Tensor,  # (P, T, C)
+    seen: Tensor | None = None,  # (P, N) bool, the cells that tokens attend to
 ) -> tuple[Tensor, Tensor]:
     """Tokens (P, T, C) and cells (P, N, C) after the last layer."""
     queries = tokens
     for layer in transformer.layers:
-        queries, cells = _layer(layer, queries, cells, tokens, positions)
-    answers = _attend_to_cells(transformer.final_attn_token_to_image, queries + tokens, cells, positions)
+        queries, cells = _layer(layer, queries, cells, tokens, positions, seen)
+    answers = _attend_to_cells(transformer.final_attn_token_to_image, queries + tokens, cells, positions, seen)
     return transformer.norm_final_attn(queries + answers), cells
 
 
 def _layer(
-    layer: nn.Module, queries: Tensor, cells: Tensor, tokens: Tensor, positions: Tensor
+    layer: nn.Module, queries: Tensor, cells: Tensor, tokens: Tensor, positions: Tensor, seen: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Upstream's `TwoWayAttentionBlock`: queries (P, T, C) and cells (P, N, C) after it."""
     if layer.skip_first_layer_pe:
@@ -43,7 +44,7 @@ def _layer(
     else:
         queries = queries + _attend_among_tokens(layer.self_attn, queries + tokens, queries)
     queries = layer.norm1(queries)
-    answers = _attend_to_cells(layer.cross_attn_token_to_image, queries + tokens, cells, positions)
+    answers = _attend_to_cells(layer.cross_attn_token_to_image, queries + tokens, cells, positions, seen)
     queries = layer.norm2(queries + answers)
     queries = layer.norm3(queries + layer.mlp(queries))
     answers = _attend_to_tokens(layer.cross_attn_image_to_token, cells, positions, queries + tokens, queries)
@@ -72,12 +73,14 @@ def _project_back(projection: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
     return back.flatten(1, 2), torch.einsum("phtd,hd->pht", x, bias.to(x.dtype)).flatten(1, 2)
 
 
-def _attend_to_cells(attention: nn.Module, x: Tensor, cells: Tensor, positions: Tensor) -> Tensor:
+def _attend_to_cells(attention: nn.Module, x: Tensor, cells: Tensor, positions: Tensor, seen: Tensor | None) -> Tensor:
     """x: (P, T, C), queries of the tokens; keys are the cells plus positions, values the cells. Returns (P, T, C)."""
     q = _heads(attention, attention.q_proj(x))
     queries, bias = _project_back(attention.k_proj, q * q.shape[-1] ** -0.5)
-    position_scores = (queries @ positions.T.to(queries.dtype)).to(cells.dtype)
+    position_scores = (queries @ positions.mT.to(queries.dtype)).to(cells.dtype)
     scores = torch.baddbmm(position_scores, queries.to(cells.dtype), cells.transpose(1, 2))
+    if seen is not None:
+        scores = scores.masked_fill(~seen[:, None], float("-inf"))
     # The bias adds the same to all scores of a token and changes nothing; it is there to get its gradient, zero.
     weights = (scores + bias[..., None]).softmax(-1).to(cells.dtype)
     means = (weights @ cells).unflatten(1, q.shape[1:3])  # (P, H, T, C)
@@ -100,16 +103,22 @@ def _attend_to_tokens(attention: nn.Module, cells: Tensor, positions: Tensor, x:
 
 
 def upscaled_logits(
-    decoder: MaskDecoder, cells: Tensor, weights: Tensor, grid: int, asked: Tensor | None = None
+    decoder: MaskDecoder,
+    cells: Tensor,
+    weights: Tensor,
+    grid: int,
+    asked: Tensor | None = None,
+    places: Tensor | None = None,
 ) -> Tensor:
-    """cells: (P, G * G, C) after the transformer; weights: (P, C / 8) of one mask. Returns (P, 4G, 4G).
+    """cells: (P, N, C) after the transformer; weights: (P, C / 8) of one mask. Returns (P, 4G, 4G).
 
     `asked`: (M,) numbers of the cells whose logits are wanted, in order, each once, of all P * G * G; others get 0.
+    `places`: (M,) where they are among all P * N; without `asked` the cells are all G * G.
     """
-    boxes, count, _ = cells.shape
+    boxes, count = len(cells), grid**2
     cells = cells.flatten(0, 1)
     rows = torch.arange(len(cells), device=cells.device) if asked is None else asked
-    cells = cells if asked is None else cells.index_select(0, asked)
+    cells = cells if asked is None else cells.index_select(0, places)
     weights = weights.index_select(0, rows // count)
     if cells.device.type != "cpu":
         values = _upscale(decoder, cells, weights)

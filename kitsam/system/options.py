@@ -94,7 +94,7 @@ def count(default: int | None, may_change: bool = False) -> Any:
     return number(default, least=1, may_change=may_change)
 
 
-def amount(default: float, may_change: bool = False) -> Any:
+def amount(default: float | None, may_change: bool = False) -> Any:
     """A field for a number from 0."""
     return number(default, least=0, may_change=may_change)
 

@@ -22,6 +22,7 @@ from kitsam.ct.labels import Target
 from kitsam.decoding.ask import roi_box
 from kitsam.decoding.config import PromptConfig
 from kitsam.sam.boxes import cells_inside, clip, enlarge, jitter
+from kitsam.sam.sight import Sights, sights_around
 from kitsam.shards.kidneys import KidneyBoxes
 from kitsam.shards.reader import Samples
 from kitsam.system.seeds import generator
@@ -52,6 +53,8 @@ class Questions:
     boxes_of_slice: tuple[int, ...]  # how many each slice has
     asked: Tensor  # (M,) int64, the cells inside the boxes after the move, as `cells_inside` numbers them
     asked_of_box: tuple[int, ...]  # how many each box has
+    seen: Tensor | None  # (P, 4) int64, of `Sights` after the move; None: whole slices
+    window: tuple[int, int]  # rows and columns of `Sights`
 
     def to(self, device: torch.device) -> "Questions":
         return self.each(lambda name, tensor: tensor.to(device, non_blocking=True))
@@ -65,6 +68,10 @@ class Questions:
         tensors = {one.name: getattr(self, one.name) for one in fields(self)}
         changed = {name: change(name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
         return replace(self, **changed)
+
+    def sights(self, boxes: slice) -> Sights | None:
+        """What is seen around some of the boxes."""
+        return None if self.seen is None else Sights(self.seen[boxes], *self.window)
 
     def split(self, parts: int) -> list[Part]:
         """By slices, as evenly as they go, without a look at a tensor."""
@@ -115,6 +122,7 @@ def draw_questions(
     corners = np.concatenate(boxes) * np.repeat(cells, counts)[:, None]
     down_right = np.repeat(np.array(moves)[:, [1, 0, 1, 0]], counts, axis=0)
     asked, asked_of_box = cells_inside(corners + down_right, grid)
+    sights = None if prompt.sight is None else sights_around(corners + down_right, grid, prompt.sight)
     return Questions(
         stored=samples.stored,
         scales=samples.scales,
@@ -127,6 +135,8 @@ def draw_questions(
         boxes_of_slice=counts,
         asked=torch.from_numpy(asked),
         asked_of_box=tuple(asked_of_box),
+        seen=sights and sights.bounds,
+        window=(sights.rows, sights.columns) if sights else (grid, grid),
     )
 
 

@@ -88,6 +88,7 @@ def _read(config: TrainConfig) -> tuple[ShardSet, SampleOrder, BoxDecoder, Decod
     _check_target(config, shards, order)
     start = _start(config, shards)
     decoder = start.decoder if start else _initial_decoder(config, shards)
+    decoder.sight = config.prompt.sight
     return shards, order, decoder, DecoderRecord(config.target, config.prompt, record_of(shards, start))
 
 

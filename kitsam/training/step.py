@@ -82,7 +82,8 @@ def _part_losses(
     embeddings = move(restore(batch.stored[slices], scales), batch.moves[slices])
     with accelerator.autocast():
         asked = batch.asked[cells] - boxes.start * embeddings.shape[-1] ** 2
-        logits = model(embeddings, batch.slice_of_box[boxes] - slices.start, answers.boxes[boxes], asked)
+        rows = batch.slice_of_box[boxes] - slices.start
+        logits = model(embeddings, rows, answers.boxes[boxes], asked, batch.sights(boxes))
     dice, cross_entropy = box_losses(
         logits, answers.targets[boxes], answers.region[boxes], answers.positive[boxes], positive_weight
     )

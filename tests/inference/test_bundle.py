@@ -21,6 +21,17 @@ def test_the_bundle_holds_all_that_was_trained(model, runs):
         )
 
 
+def test_how_far_a_decoder_sees_goes_with_its_run(runs, tmp_path):
+    run = tmp_path / "tumor"
+    shutil.copytree(runs["tumor"], run)
+    tensors, header = read_tensors(run / "decoder.safetensors")
+    header["prompt"]["sight"] = 0.5
+    write_tensors(run / "decoder.safetensors", tensors, header)
+    assert bundle.run(BundleConfig(runs["roi"], tmp_path / "model", run)) == 0
+    loaded = read_bundle(tmp_path / "model")
+    assert loaded.decoders["tumor"].decoders[0].sight == 0.5 and loaded.decoders["roi"].decoders[0].sight is None
+
+
 def test_what_is_no_bundle_is_refused_by_name(runs, ct, tmp_path):
     with pytest.raises(OptionError, match="--model: no such file"):
         predict.run(PredictConfig([ct], tmp_path / "none", tmp_path, device="cpu"))

@@ -61,13 +61,14 @@ def test_box_by_box_is_bit_for_bit_what_whole_slices_give(boxes, seed):
     logits = torch.randn(len(rows), 24, 24, generator=torch.Generator().manual_seed(seed))
     embeddings, size = torch.zeros(3, 256, 6, 6), (20, 24)
 
-    def decoder(embeddings, rows, boxes, asked=None):
+    def decoder(embeddings, rows, boxes, asked=None, sights=None):
         """Wrong in all cells that are not asked about."""
         right = torch.full((len(rows) * 36,), asked is None)
         right[slice(0) if asked is None else asked] = True
         right = right.view(-1, 6, 6).repeat_interleave(4, 1).repeat_interleave(4, 2)
         return logits.where(right, 1e3)
 
+    decoder.sight = None  # whole slices
     probabilities = torch.zeros(3, *size)
     raise_probabilities(probabilities, decoder, embeddings, rows, corners)
     assert torch.equal(probabilities, whole_slices(decoder, embeddings, rows, corners, size))

@@ -9,7 +9,7 @@ exactly even whenever the slots so far divide by the sum of the weights. Cost: a
 and one permuted window per stratum in memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -130,6 +130,12 @@ class SampleOrder:
             for stratum, first, last in zip(self.strata, before, after)
             for position in range(first, last)
         ]
+
+    def addresses(self) -> Iterator[list[SampleAddress]]:
+        """All samples, shard by shard, each once."""
+        for shards in self.strata.values():
+            for shard, count in zip(shards.shards, shards.samples):
+                yield [SampleAddress(shard, sample) for sample in range(count)]
 
     def rank_batch(self, step: int, rank: int, ranks: int) -> list[SampleAddress]:
         """Slots rank, rank + ranks, ... of the global batch, so that every rank has its share of each stratum."""

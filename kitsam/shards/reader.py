@@ -120,6 +120,10 @@ class ShardSet:
         """Keys of training samples."""
         return [self.entry(self._training_place(address)).key for address in addresses]
 
+    def cases(self, addresses: Sequence[SampleAddress]) -> list[str]:
+        """Cases of training samples."""
+        return [self.entry(self._training_place(address)).case for address in addresses]
+
     def entry(self, place: Place) -> SampleEntry:
         return self.index(place.shard).samples[place.number]
 

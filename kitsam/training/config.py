@@ -57,6 +57,9 @@ class LossConfig(Options, section="loss"):
     balance: float = amount(POSITIVE_BALANCE)
     """exponent on the data's negative:positive ratio that weighs positive pixels; 0: all alike, 1: both classes
     weigh the same"""
+    cases: float = share(0.0)
+    """how alike cases count, however many slices they have: 0: slices count alike, 1: cases do, as in the official
+    Dice; between them the slices' number to the power of it"""
     lesion: float = amount(3.0)
     """how much a pixel of a tumor or cyst counts for the ROI decoder, which misses them more easily than kidney"""
 

@@ -9,7 +9,7 @@ of place. Without it a decoder that sees few lesions learns where they lay and n
 depend on (seed, step, key) alone, so that a resumed run asks the same questions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -53,6 +53,7 @@ class Questions:
     boxes_of_slice: tuple[int, ...]  # how many each slice has
     asked: Tensor  # (M,) int64, the cells inside the boxes after the move, as `cells_inside` numbers them
     asked_of_box: tuple[int, ...]  # how many each box has
+    weights: Tensor  # (B,) float32, how much each slice counts
     seen: Tensor | None  # (P, 4) int64, of `Sights` after the move; None: whole slices
     window: tuple[int, int]  # rows and columns of `Sights`
 
@@ -85,13 +86,18 @@ class Questions:
 
 
 def questioner(
-    kidneys: KidneyBoxes, target: Target, prompt: PromptConfig, seed: int, shift: float
+    kidneys: KidneyBoxes,
+    target: Target,
+    prompt: PromptConfig,
+    seed: int,
+    shift: float,
+    weights: Mapping[str, float] | None = None,
 ) -> Callable[[int, Samples], Questions]:
-    """A function that draws the questions of a step about its samples."""
+    """A function that draws the questions of a step about its samples; `weights`: how much each case's slices count."""
 
     def draw(step: int, samples: Samples) -> Questions:
         boxes = [] if target == "roi" else kidneys.of(samples)
-        return draw_questions(samples, boxes, target, prompt, seed, step, shift)
+        return draw_questions(samples, boxes, target, prompt, seed, step, shift, weights)
 
     return draw
 
@@ -104,6 +110,7 @@ def draw_questions(
     seed: int,
     step: int,
     shift: float = 0.0,
+    weights: Mapping[str, float] | None = None,  # by case
 ) -> Questions:
     """`shift`: largest move of a slice, as a share of its side."""
     grid = samples.stored.shape[-1]
@@ -135,6 +142,7 @@ def draw_questions(
         boxes_of_slice=counts,
         asked=torch.from_numpy(asked),
         asked_of_box=tuple(asked_of_box),
+        weights=torch.tensor([weights[record.case] if weights else 1.0 for record in samples.records]),
         seen=sights and sights.bounds,
         window=(sights.rows, sights.columns) if sights else (grid, grid),
     )

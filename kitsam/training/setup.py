@@ -25,6 +25,7 @@ from kitsam.system.coordination import decide, together
 from kitsam.system.errors import OptionError
 from kitsam.system.processes import START_LIMIT, prepare_group, use_cpu
 from kitsam.system.seeds import derive
+from kitsam.training.case_weights import case_weights
 from kitsam.training.config import TrainConfig
 from kitsam.training.precision import run_format
 from kitsam.training.questions import Questions, questioner
@@ -52,7 +53,8 @@ class Training:
     def questions(self, steps: range) -> Iterator[Questions]:
         """This process's share of each step's batch, drawn ahead by threads, in memory of the CPU."""
         config, accelerator = self.config, self.accelerator
-        draw = questioner(self.kidneys, config.target, config.prompt, config.seed, config.shift)
+        weights = case_weights(self.shards, self.order, config.loss.cases) if config.loss.cases else None
+        draw = questioner(self.kidneys, config.target, config.prompt, config.seed, config.shift, weights)
 
         def draw_pinned(step: int, samples: Samples) -> Questions:
             return draw(step, samples).pinned()

@@ -87,7 +87,8 @@ def _part_losses(
     dice, cross_entropy = box_losses(
         logits, answers.targets[boxes], answers.region[boxes], answers.positive[boxes], positive_weight
     )
-    sums = torch.stack([dice.sum(), cross_entropy.sum()]) / counts
+    weights = batch.weights[batch.slice_of_box[boxes]]
+    sums = torch.stack([(dice * weights).sum(), (cross_entropy * weights).sum()]) / counts
     loss = config.loss.dice * sums[0] + config.loss.cross_entropy * sums[1]
     # Gradients are averaged over the processes; the loss is a sum over them.
     accelerator.backward(loss * accelerator.num_processes)

@@ -16,7 +16,7 @@ from kitsam.inference.color_table import COLORS
 from kitsam.system.console import warn
 from kitsam.system.errors import KitsamError
 from kitsam.view.page_volume import page_axes, page_bytes, page_shape, page_slices, scan_nifti
-from kitsam.view.session import Answer, Session
+from kitsam.view.session import NO_MODEL, Answer, Session
 
 FILES = {
     "": ("page/index.html", "text/html; charset=utf-8"),
@@ -114,6 +114,7 @@ def state_of(session: Session) -> dict[str, Any]:
             {"number": number, "name": name, "color": COLORS[name]} for number, name in enumerate(CLASS_NAMES) if number
         ],
         "model": model and {"name": model.name.text, "needs_boxes": model.needs_boxes},
+        "no_model": NO_MODEL,
         "doubts": session.doubts,
         "history": session.history,
         "volumes_ml": session.volumes_ml(),

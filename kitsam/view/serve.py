@@ -19,16 +19,15 @@ from kitsam.api import Model, load_model
 from kitsam.ct.scan import read_scan
 from kitsam.ct.scan_files import Scan, find_files
 from kitsam.ct.volume import Volume, check_same_place, check_same_shape, read_label
-from kitsam.sam.checkpoints import CHECKPOINTS, weights_command
+from kitsam.sam.checkpoints import CHECKPOINTS
 from kitsam.system.console import say, warn
 from kitsam.system.errors import OptionError
 from kitsam.view.app import viewer_app
 from kitsam.view.config import ViewConfig
 from kitsam.view.guard import guarded
-from kitsam.view.session import Session, free_name
+from kitsam.view.session import NO_MODEL, USUAL_MODEL, Session, free_name
 
 HOST = "127.0.0.1"
-USUAL_MODEL = "lite_medsam"
 PATIENCE = 3  # seconds that a request may still take after Ctrl-C
 
 
@@ -100,7 +99,7 @@ def _load_model(config: ViewConfig) -> Model | None:
     name = config.model
     if name is None:
         if not CHECKPOINTS[USUAL_MODEL].path.is_file():
-            warn(f"no model: nothing can be labelled until `{weights_command(USUAL_MODEL)}` has fetched its weights")
+            warn(NO_MODEL)
             return None
         name = USUAL_MODEL
     return load_model(name, config.device)

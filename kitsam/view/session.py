@@ -23,12 +23,15 @@ from kitsam.inference.drawn import canonical_prompt
 from kitsam.inference.measures import volumes_of
 from kitsam.inference.model import Question
 from kitsam.inference.prompted import CanonicalPrompt, count_slices
-from kitsam.inference.scans import BoxPrompt, as_boxes
+from kitsam.inference.scans import as_boxes
 from kitsam.inference.work import ScanWork
+from kitsam.sam.checkpoints import weights_command
 from kitsam.system.console import say
 from kitsam.system.errors import KitsamError
 
 SOURCE = "box"  # what errors about a box name
+USUAL_MODEL = "lite_medsam"
+NO_MODEL = f"no model: nothing can be labelled until {weights_command(USUAL_MODEL)} has run and the viewer starts anew"
 
 
 class Stopped(KitsamError):
@@ -87,7 +90,7 @@ class Session:
         """
         with self._lock:
             if self.model is None:
-                raise KitsamError("there is no model to label with: `kitsam weights lite_medsam`, then start again")
+                raise KitsamError(NO_MODEL)
             began = time.monotonic()
             boxes = None if entry is None else as_boxes([entry], SOURCE)
             self.model.check_boxes(boxes, SOURCE)

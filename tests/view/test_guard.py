@@ -24,7 +24,9 @@ def test_the_page_its_files_the_scan_and_the_labels_are_served(client, session):
     assert len(client.get(f"/{TOKEN}/labels?first=2&count=3").content) == 3 * session.label[0].size
 
 
-@pytest.mark.parametrize("path", ["", "/", "/state", "/scan.nii", f"/{TOKEN[:-1]}/state", f"/{TOKEN}x/state", f"/{TOKEN}"])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/state", "/scan.nii", f"/{TOKEN[:-1]}/state", f"/{TOKEN}x/state", f"/{TOKEN}"]
+)
 def test_without_the_token_nothing_is_served(client, path):
     answer = client.get(path)
     assert answer.status_code == 403 and "scan" not in answer.text

@@ -166,7 +166,7 @@ function show() {
   $('stop').hidden = !isBusy;
   $('propagate').disabled = !needsBox();
   $('save').classList.toggle('main', state.unsaved);
-  $('model').textContent = !state.model ? 'No model: run `kitsam weights lite_medsam`, then start `kitsam view` again.'
+  $('model').textContent = !state.model ? state.no_model
     : needsBox() ? `${state.model.name} labels what the box surrounds.`
       : `${state.model.name} labels the box, or without a box the whole scan; it decides the labels itself.`;
   for (const line of $('classes').children) {

@@ -4,7 +4,6 @@ What a box changes is one step. A step keeps the slices that it changed as they 
 number of them can be undone: labels shrink to a hundredth. Nothing that was there before is written over.
 """
 
-import json
 import threading
 import time
 import zlib
@@ -23,7 +22,7 @@ from kitsam.inference.drawn import canonical_prompt
 from kitsam.inference.measures import volumes_of
 from kitsam.inference.model import Question
 from kitsam.inference.prompted import CanonicalPrompt, count_slices
-from kitsam.inference.scans import as_boxes
+from kitsam.inference.scans import BoxPrompt, DrawnBox, as_boxes
 from kitsam.inference.work import ScanWork
 from kitsam.sam.checkpoints import weights_command
 from kitsam.system.console import say
@@ -98,7 +97,7 @@ class Session:
             found = self.model.find_labels(Question(self.volume, boxes, SOURCE, None, self._work(prompt)))
             new = _replaced(self.label, found, prompt, one_class=self.model.needs_boxes)
             what = CLASS_NAMES[prompt.label] if self.model.needs_boxes else "labels"
-            where = f"found in box {json.dumps(entry)}" if entry else "found in the whole scan"
+            where = f"found in {_place(boxes[0])}" if boxes else "found in the whole scan"
             return self._change(new, f"{what} {where}, {time.monotonic() - began:.1f} s")
 
     def _work(self, prompt: CanonicalPrompt | None) -> ScanWork:
@@ -125,11 +124,12 @@ class Session:
     def erase_box(self, entry: Any) -> Answer:
         """Take the class of `entry` out of its box. Raises as `label_box` does."""
         with self._lock:
-            prompt = canonical_prompt(as_boxes([entry], SOURCE)[0], self.volume.geometry, SOURCE)
+            box = as_boxes([entry], SOURCE)[0]
+            prompt = canonical_prompt(box, self.volume.geometry, SOURCE)
             new = self.label.copy()
             inside = _inside(new, prompt)
             inside[inside == prompt.label] = 0
-            return self._change(new, f"{CLASS_NAMES[prompt.label]} erased in box {json.dumps(entry)}")
+            return self._change(new, f"{CLASS_NAMES[prompt.label]} erased in {_place(box)}")
 
     def undo(self) -> Answer:
         with self._lock:
@@ -190,6 +190,13 @@ def _replaced(label: np.ndarray, found: np.ndarray, prompt: CanonicalPrompt | No
         is_found &= new == 0  # a kidney's box surrounds its lesions, which stay
     new[is_found] = prompt.label
     return new
+
+
+def _place(drawn: DrawnBox) -> str:
+    """A box as a file of boxes has it."""
+    if isinstance(drawn, BoxPrompt):
+        return f"box {drawn.box}{' and beyond' if drawn.propagate else ''}"
+    return f"box {drawn}"
 
 
 def _inside(volume: np.ndarray, prompt: CanonicalPrompt) -> np.ndarray:

@@ -89,6 +89,7 @@ const KEYS = {
 
 document.addEventListener('keydown', (event) => {
   const { target, key } = event;
+  if (key === 'Enter' && target.matches('button, summary')) return; // it is pressed
   const isTyping = target.matches('input[type=number], input[type=range]');
   if (!planes || event.altKey || (isTyping && key !== 'Escape')) return;
   const letter = key.length === 1 ? key.toLowerCase() : key;
@@ -150,6 +151,10 @@ function makeControls() {
     $('classes').append(line);
   }
   for (const name of ['label', 'erase', 'undo', 'save', 'stop']) $(name).onclick = ACTIONS[name];
+  // After a click the keys are for the planes again; who goes from button to button by keys stays there.
+  document.querySelector('aside').addEventListener('click', ({ target, detail }) => {
+    if (detail && target.closest('button, summary, [type=radio], [type=checkbox]')) $('marks').focus();
+  });
   for (const name of ['width', 'level']) {
     $(name).onchange = () => setWindow({ width: Math.max(1, Number($('width').value)), level: Number($('level').value) });
   }

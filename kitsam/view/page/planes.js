@@ -76,12 +76,11 @@ function planesOf(view, canvas, { shape, spacing }) {
       view.refreshDrawing();
     },
     labelAt: (voxel) => view.drawBitmap[voxel[0] + width * (voxel[1] + height * voxel[2])],
+    /** What the crosshair is at stays where it is; 0 shows all again. */
     zoom(factor) {
-      const [x, y, z, zoom] = view.scene.pan2Dxyzmm;
-      const next = factor === 0 ? 1 : Math.max(1, Math.min(20, zoom * factor));
-      // The crosshair stays where it is on the screen.
+      const [x, y, z, zoom] = view.scene.pan2Dxyzmm, next = Math.max(1, Math.min(20, zoom * factor));
       const mm = view.frac2mm(view.scene.crosshairPos);
-      const shift = [x, y, z].map((old, axis) => (next === 1 ? 0 : old + (zoom - next) * mm[axis] * 0));
+      const shift = [x, y, z].map((old, axis) => (next === 1 ? 0 : old + (zoom - next) * mm[axis]));
       view.setPan2Dxyzmm([...shift, next]);
     },
     redraw: () => view.drawScene(),

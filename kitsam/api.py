@@ -59,7 +59,8 @@ def _labels_of(prediction: Prediction | str | Path) -> Volume:
 
 def _canonical_truth(truth: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Labels with the axes of a file -> (S, H, W) uint8."""
-    to_canonical = nib.orientations.ornt_transform(geometry.to_file, nib.orientations.axcodes2ornt("RAS"))
+    # The way back; that of the geometry itself leads to the file, and is its own inverse for some orientations only.
+    to_canonical = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), geometry.to_file)
     expected = tuple(int(size) for size in geometry.in_file_order(np.empty(geometry.shape, bool)).shape)
     if truth.shape != expected:
         raise CaseError(f"truth: shape {truth.shape} differs from the prediction's {expected}")

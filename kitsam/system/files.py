@@ -67,7 +67,8 @@ def temporary_name(path: Path) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        with suppress(PermissionError):  # Windows keeps a file that is open: a later command removes it
+        # Windows keeps a file that is open: a later command removes it. What could not be made is not there.
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
         _in_use.discard(own)
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kitsam.ct.scan import scan_in_memory
+from kitsam.ct.volume import Volume
 from kitsam.inference import predict as prediction
 from kitsam.inference.config import PredictConfig, names_checkpoint
-from kitsam.inference.prompted import CanonicalPrompt, LazyEmbeddings, label_in_boxes
+from kitsam.inference.prompted import MOST_KEPT, CanonicalPrompt, LazyEmbeddings, RecentEmbeddings, label_in_boxes
 from kitsam.inference.scans import BoxPrompt, Scan, read_boxes
 from kitsam.system.errors import OptionError
 
@@ -94,6 +96,26 @@ def test_a_wrong_entry_is_named(tmp_path, entry, message):
     path.write_text(json.dumps({"scan": [entry]}))
     with pytest.raises(OptionError, match=message):
         read_boxes(path, [Scan("scan", tmp_path / "scan.nii.gz")])
+
+
+def test_a_scan_that_is_asked_again_is_not_encoded_again_and_another_one_is():
+    asked = []
+    recent, encode = RecentEmbeddings(), lambda slices: asked.extend(slices) or torch.tensor(slices)[:, None]
+    scans = [scan_in_memory((np.zeros((4, 4, MOST_KEPT + 9), np.int16), None, np.eye(4)), name) for name in "ab"]
+
+    def embeddings(scan: Volume, slices: range) -> list[int]:
+        """Which of the slices had to be encoded."""
+        asked.clear()
+        assert LazyEmbeddings(encode, recent.of(scan))(list(slices)).flatten().tolist() == list(slices)
+        return list(asked)
+
+    assert embeddings(scans[0], range(3, 6)) == [3, 4, 5]
+    assert embeddings(scans[0], range(4, 8)) == [6, 7]
+    assert embeddings(scans[1], range(4, 6)) == [4, 5]
+    # No more is kept than a kidney's, and of a scan that is gone nothing.
+    assert len(embeddings(scans[0], range(MOST_KEPT + 9))) == MOST_KEPT + 9
+    assert embeddings(scans[0], range(7, 10)) == [7, 8]
+    assert len(recent.of(scans[0])) == MOST_KEPT and not recent.of(scans[1])
 
 
 def test_both_ways_to_write_a_box_are_read(tmp_path):

@@ -20,11 +20,13 @@ OPTIONS = (
 class Page:
     """One open page. `errors`: what went to the console as an error; `requests`: the addresses it asked for."""
 
+    options: tuple[str, ...] = OPTIONS
+
     def __init__(self, width: int, dark: bool = False) -> None:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         (its_in, self.out), (self.into, its_out) = ([_above_ten(end) for end in os.pipe()] for _ in range(2))
         command = f'exec "$@" 3<&{its_in} 4>&{its_out}'
-        arguments = ["bash", "-c", command, "bash", PROGRAM, *OPTIONS, f"--user-data-dir={self.profile.name}"]
+        arguments = ["bash", "-c", command, "bash", PROGRAM, *self.options, f"--user-data-dir={self.profile.name}"]
         self.process = subprocess.Popen(arguments, pass_fds=(its_in, its_out), stderr=subprocess.DEVNULL)
         os.close(its_in)
         os.close(its_out)
@@ -43,7 +45,11 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, path: Path) -> None:
-        self.call("Page.navigate", url=path.as_uri())
+        self.visit(path.as_uri())
+
+    def visit(self, address: str) -> None:
+        self.loaded = False
+        self.call("Page.navigate", url=address)
         while not self.loaded:
             self._note(self._receive())
 

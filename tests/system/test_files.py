@@ -90,6 +90,13 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(small_di
     assert list(small_disk.iterdir()) == []
 
 
+def test_a_file_below_what_is_no_folder_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").touch()
+    refused = pytest.raises(KitsamError, match=r"new\.bin: cannot be written")
+    with refused, complete_or_absent(tmp_path / "file" / "new.bin"):
+        pass
+
+
 def test_embedding_to_a_full_disk_is_one_line_and_leaves_no_half_shard(small_disk, data, monkeypatch):
     from tiny import embed_config
 

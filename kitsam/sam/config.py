@@ -56,7 +56,7 @@ class EncoderConfig(Options, section="encoder"):
 
 
 @dataclass
-class WeightsConfig(Options):
+class WeightsConfig(Options, example="kitsam weights lite_medsam"):
     """Fetch an encoder's checkpoint into the cache, and check it."""
 
     name: CheckpointName = positional()

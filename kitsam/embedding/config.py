@@ -23,7 +23,8 @@ class EmbedConfig(Options, example="kitsam embed --config configs/embed.yaml --d
     input: InputConfig = field(default_factory=lambda: InputConfig(channels=None))
     views: ViewsConfig = field(default_factory=lambda: ViewsConfig(count=2))
     splits: Path | None = place("file", None)
-    """splits.json, or nnU-Net's splits_final.json (its first fold); by `--val-fraction` and `--seed` if not given"""
+    """splits.json, or nnU-Net's splits_final.json (its first fold); drawn by `--val-fraction` and `--seed` if not
+    given"""
     folds: int | None = number(None, least=2)
     """make a set for so many folds, for `train --fold` and `evaluate --fold`: all cases train and validate; dealt by
     `--seed`, or all folds of `--splits`"""

@@ -67,7 +67,7 @@ class EvaluateConfig(
 
 @dataclass
 class ScoreConfig(Options, example="kitsam score LABELS --data KITS23 --out scores"):
-    """The same metrics for the label maps of any system."""
+    """Compare the label maps of any system with the truth, by the official KiTS23 metrics."""
 
     predictions: Path = place("folder", positional=True)
     """folder of case_XXXXX.nii.gz label maps"""

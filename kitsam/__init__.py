@@ -4,6 +4,8 @@ From Python: `kitsam.load_model`, `kitsam.score`, `kitsam.open_shards` (`kitsam/
 are first used, since torch takes seconds.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from kitsam.system.errors import CaseError, KitsamError, OptionError, ShardError
 
 __version__ = "0.1.0"
+
+if sys.platform == "darwin":
+    # Before torch is imported: what Apple's GPU cannot compute is computed on the CPU, and is no error.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 _PLACES = {
     **dict.fromkeys(("Model", "Prediction", "load_model", "open_shards", "score"), "kitsam.api"),

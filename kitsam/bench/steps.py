@@ -26,8 +26,8 @@ from kitsam.bench.config import BenchProcessesConfig, BenchTrainingConfig
 from kitsam.bench.shard_set import make_set
 from kitsam.ct.labels import Target
 from kitsam.ct.strata import STRATA
-from kitsam.evaluation.workers import processor_cores
 from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.machine import available_cores
 from kitsam.system.options import Device
 from kitsam.system.processes import use_cpu, wait_for_device
 from kitsam.training.config import TrainConfig
@@ -113,7 +113,7 @@ def time_steps(config: TrainConfig, processes: int) -> list[Times]:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    threads = max(1, processor_cores() // processes)
+    threads = max(1, available_cores() // processes)
     try:
         return list(elastic_launch(launch, measure)(config, threads).values())
     except ChildFailedError as error:

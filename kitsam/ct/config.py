@@ -15,8 +15,9 @@ Window = tuple[float, float]  # HU, from and to
 class InputConfig(Options, section="input"):
     """How a CT slice becomes the three channels that the encoder sees."""
 
-    channels: Literal["gray", "adjacent", "windows"] = "gray"
-    """gray: the slice thrice; adjacent: slices z-1, z, z+1; windows: the slice in three HU windows"""
+    channels: Literal["gray", "adjacent", "windows"] | None = "gray"
+    """gray: the slice thrice; adjacent: slices z-1, z, z+1; windows: the slice in three HU windows; if not given
+    windows, for medsam and lite_medsam, which were trained so, gray"""
     window: Window = (-160.0, 240.0)
     """HU range scaled to 0..255"""
     windows: tuple[Window, Window, Window] = ((-160.0, 240.0), (-20.0, 120.0), (50.0, 350.0))
@@ -51,10 +52,10 @@ class ViewsConfig(Options, section="views"):
 
 
 @dataclass
-class FingerprintConfig(Options):
+class FingerprintConfig(Options, example="kitsam fingerprint KITS23 --out fingerprint"):
     """Measure a data set: sizes, spacing, HU, strata, class weights, outliers."""
 
     data: Path = place("folder", positional=True)
     """data set in the KiTS or nnU-Net layout"""
     out: Path | None = place("new folder", None)
-    """folder for fingerprint.json and fingerprint.png; the current one if not given"""
+    """folder for fingerprint.json and fingerprint.png; fingerprint-NAME if not given, for data in a folder NAME"""

@@ -23,6 +23,7 @@ from kitsam.ct.measure import CaseFingerprint, measure, round_digits, summarize
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import write_text
+from kitsam.system.head import say_head
 from kitsam.system.outputs import refuse_overwriting
 
 READING_THREADS = min(4, os.cpu_count() or 1)  # unpacking gzip releases the interpreter
@@ -35,9 +36,10 @@ USUAL_ASPECT = 1.01  # longer by shorter side of a pixel, at most
 
 def run(config: FingerprintConfig) -> int:
     files = find_cases(config.data, "DATA")
-    folder = config.out or Path()
+    folder = config.out or Path(f"fingerprint-{config.data.resolve().name}")
     text, picture = folder / "fingerprint.json", folder / "fingerprint.png"
     refuse_overwriting([text, picture], [*paths_of(files), config.data / DATASET])
+    say_head("fingerprint", config, f"{config.data}, {len(files)} cases")
     cases, skipped = _measure_all(list(files.values()))
     if not cases:
         raise OptionError(f"DATA: no usable case in {config.data}: {next(iter(skipped.values()))}")
@@ -76,12 +78,16 @@ def _oddities(case: CaseFingerprint, cases: Sequence[CaseFingerprint]) -> Iterat
     if not case.voxels[KIDNEY]:
         yield "no kidney is labeled"
     if not USUAL_SLICE_SPACING[0] <= slice_spacing <= USUAL_SLICE_SPACING[1]:
-        yield f"{slice_spacing:g} mm between slices"
+        yield f"{slice_spacing:g} mm between slices, usual are {_range_text(USUAL_SLICE_SPACING)}"
     if min(fields) < USUAL_FIELD[0] or max(fields) > USUAL_FIELD[1]:
-        yield f"field of view of {fields[0]:.0f} x {fields[1]:.0f} mm"
+        yield f"field of view of {fields[0]:.0f} x {fields[1]:.0f} mm, usual are {_range_text(USUAL_FIELD)}"
     if max(row_spacing, column_spacing) > USUAL_ASPECT * min(row_spacing, column_spacing):
         yield f"pixels are not square: {row_spacing:g} x {column_spacing:g} mm"
     yield from case.doubts
+
+
+def _range_text(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:g} to {ends[1]:g}"
 
 
 def _json(

@@ -35,8 +35,10 @@ from kitsam.system.compiling import compile_where_it_pays, seconds_per_batch
 from kitsam.system.console import progress, say
 from kitsam.system.coordination import decide, sole_writers, together
 from kitsam.system.files import look_anew
+from kitsam.system.head import say_head
 from kitsam.system.outputs import refuse_overwriting
 from kitsam.system.pieces import Pieces
+from kitsam.system.precision import format_text
 from kitsam.system.processes import deal, report_lost_peer, start_processes
 
 JOINING_THREADS = 4  # hashing releases the interpreter
@@ -60,6 +62,9 @@ def _refuse_overwriting(config: EmbedConfig) -> None:
 
 def _embed(config: EmbedConfig, processes: PartialState) -> int:
     encoder, record = together(lambda: build_encoder(config.encoder))
+    cases = len(find_cases(config.data))
+    data = f"{config.data}, {cases} cases, for the encoder {config.encoder.name} at input {config.encoder.side}"
+    say_head("embed", config, data, processes.device, format_text(config.precision, processes.device))
     work = decide(lambda: _begin(config, processes, encoder, record))
     units = {unit.name: unit for unit in units_of(work.plan, config)}
     line = [gap for name in work.missing for gap in gaps(units[name], work.parts[name])]

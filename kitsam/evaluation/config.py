@@ -11,7 +11,10 @@ from kitsam.system.options import Device, Options, count, number, place
 
 
 @dataclass
-class EvaluateConfig(Options):
+class EvaluateConfig(
+    Options,
+    example="kitsam evaluate --shards shards/kits23 --data KITS23 --roi runs/roi --tumor runs/tumor --out runs/results",
+):
     """Label the validation cases from their shards and compare with the truth, by the official KiTS23 metrics."""
 
     shards: str
@@ -29,11 +32,11 @@ class EvaluateConfig(Options):
     zero_shot: bool = False
     """ask the decoder of the encoder's own checkpoint with true boxes, without any run: an untrained baseline"""
     flips: bool = False
-    """encode each slice mirrored left to right, from the scans in `data`, and average both answers"""
+    """encode each slice mirrored left to right, from the scans in `--data`, and average both answers"""
     encoder_checkpoint: Path | None = place("file", None)
-    """for `flips`: the encoder's weights, where they are not those that `kitsam weights` cached"""
+    """for `--flips`: the encoder's weights, where they are not those that `kitsam weights` cached"""
     against: Path | None = place("folder", None)
-    """results of another evaluation of these cases, such as one by `--zero_shot`, to compare with case by case; or any
+    """results of another evaluation of these cases, such as one by `--zero-shot`, to compare with case by case; or any
     folder with the official metrics.csv"""
     fold: int | None = number(None, least=0)
     """which fold of a set that was embedded with `--folds`; the first is 0"""
@@ -42,7 +45,7 @@ class EvaluateConfig(Options):
     workers: int = count(2)
     """processes beside each process that write and score label maps while the device goes on"""
     device: Device = "auto"
-    """auto: a GPU if there is one"""
+    """auto, cpu, mps (Apple), cuda, or one GPU such as cuda:1; auto: a GPU if there is one"""
 
     def check(self) -> None:
         given = runs_of(self)
@@ -52,9 +55,9 @@ class EvaluateConfig(Options):
             raise OptionError("--flips: for trained decoders, it has no place beside --zero_shot")
 
     def check_places(self) -> None:
-        from kitsam.ct.case import find_cases
-
         super().check_places()
+        from kitsam.ct.case import find_cases  # which takes half a second
+
         if not (self.zero_shot or "roi" in runs_of(self)):
             raise OptionError("--roi: must be given, or --zero_shot for a baseline without training")
         check_runs(self)
@@ -63,8 +66,8 @@ class EvaluateConfig(Options):
 
 
 @dataclass
-class ScoreConfig(Options):
-    """The same metrics for the label maps of any system."""
+class ScoreConfig(Options, example="kitsam score LABELS --data KITS23 --out scores"):
+    """Compare the label maps of any system with the truth, by the official KiTS23 metrics."""
 
     predictions: Path = place("folder", positional=True)
     """folder of case_XXXXX.nii.gz label maps"""
@@ -72,6 +75,8 @@ class ScoreConfig(Options):
     """data set with the true segmentations"""
     out: Path = place("new folder")
     """folder for metrics.csv and metrics.json"""
+    splits: Path | None = place("file", None)
+    """score the validation cases only: splits.json of a shard set, or nnU-Net's splits_final.json (its first fold)"""
     only_present: bool = False
     """leave cases without a prediction out, instead of counting them 0"""
     against: Path | None = place("folder", None)
@@ -81,7 +86,7 @@ class ScoreConfig(Options):
     """processes; one a processor core if not given. Each needs the memory of three label maps"""
 
     def check_places(self) -> None:
-        from kitsam.ct.case import find_cases
-
         super().check_places()
+        from kitsam.ct.case import find_cases  # which takes half a second
+
         find_cases(self.data)

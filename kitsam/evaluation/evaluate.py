@@ -43,6 +43,7 @@ from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, sole_writers, together
 from kitsam.system.errors import CaseError, OptionError
 from kitsam.system.files import look_anew, remove_leftovers, sha256_of
+from kitsam.system.head import say_head
 from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.pieces import Pieces
 from kitsam.system.processes import report_lost_peer, start_processes
@@ -93,6 +94,8 @@ def _evaluate(
     labelling = labelling_of(config, files, shards, runs, processes.device)
     fingerprint, missing = decide(lambda: _missing(config, runs, shards))
     entries = {entry.case: entry for entry in shards.manifest.val}
+    data = f"{config.shards} and {config.data}, {len(entries)} validation cases, {len(missing)} to do"
+    say_head("evaluate", config, data, processes.device, "fp32")
     shares = share_cases(
         [entries[name].samples for name in missing], config.cascade.batch_size, processes.num_processes
     )

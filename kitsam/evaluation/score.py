@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kitsam.ct.case import CaseFiles, find_cases, find_test_cases, paths_of
 from kitsam.ct.layouts import DATASET
+from kitsam.ct.split import read_split
 from kitsam.evaluation.beside import beside_table
 from kitsam.evaluation.case_files import Result, score_files
 from kitsam.evaluation.case_results import PREDICTIONS
@@ -25,6 +26,8 @@ from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
+from kitsam.system.head import say_head
+from kitsam.system.machine import available_cores
 from kitsam.system.outputs import files_in, refuse_overwriting
 
 ENDING = ".nii.gz"
@@ -33,11 +36,14 @@ ENDING = ".nii.gz"
 def run(config: ScoreConfig) -> int:
     given = config.predictions
     config = replace(config, predictions=_label_map_folder(given))
-    cases = _cases_meant(config)
+    everyone = _cases_meant(config)
+    cases = _validating(everyone, config)
     predictions = find_predictions(config.predictions, cases)
     _refuse_overwriting(config, given, cases, predictions)
     cases = _with_truth(cases, predictions, config)
     others = read_others(config.against, partial(_figures_of, cases=cases, config=config)) if config.against else None
+    data = f"{config.predictions}, {len(predictions)} label maps, against {config.data}, {len(cases)} cases"
+    say_head("score", config, data, processes=config.workers or available_cores())
     results, skipped = _score_cases(cases, predictions, config)
     scores = {name: result.scores for name, result in results.items()}
     settings = {
@@ -45,9 +51,10 @@ def run(config: ScoreConfig) -> int:
         "data": str(config.data.absolute()),
         "predictions": str(config.predictions.absolute()),
         "only_present": config.only_present,
+        **({"splits": str(config.splits.absolute())} if config.splits else {}),
     }
     write_metrics(config.out, scores, settings, skipped)
-    _warn_of_doubts(results, skipped, list(cases), config)
+    _warn_of_doubts(results, skipped, list(cases), list(everyone), config)
     say(results_table(scores))
     say(beside_table(scores))
     say(detection_table(scores))
@@ -76,11 +83,21 @@ def _cases_meant(config: ScoreConfig) -> dict[str, CaseFiles]:
     return {**training, **tests}
 
 
+def _validating(cases: dict[str, CaseFiles], config: ScoreConfig) -> dict[str, CaseFiles]:
+    """Those that `--splits` keeps for validation, all where it is not given."""
+    if config.splits is None:
+        return cases
+    kept = read_split(config.splits, list(cases)).val
+    others = len(cases) - len(kept)
+    say(f"Scored: the {len(kept)} validation cases of {config.splits}; {others} other cases are left out")
+    return {name: files for name, files in cases.items() if name in kept}
+
+
 def _refuse_overwriting(
     config: ScoreConfig, given: Path, cases: dict[str, CaseFiles], predictions: dict[str, Path]
 ) -> None:
     outputs = [config.out / name for name in (CSV_NAME, JSON_NAME, FILE_NAME)]
-    inputs = [*paths_of(cases), *predictions.values(), config.data / DATASET]
+    inputs = [*paths_of(cases), *predictions.values(), config.data / DATASET, config.splits]
     # The results of an evaluation, whose label maps these are.
     inputs += [given / name for name in (CSV_NAME, JSON_NAME)] if given != config.predictions else []
     if config.against:
@@ -140,7 +157,10 @@ def _figures_of(folder: Path, cases: dict[str, CaseFiles], config: ScoreConfig) 
     return {name: figures_of(result.scores) for name, result in results.items()}
 
 
-def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: list[str], config: ScoreConfig) -> None:
+def _warn_of_doubts(
+    results: dict[str, Result], skipped: dict[str, str], cases: list[str], everyone: list[str], config: ScoreConfig
+) -> None:
+    """`everyone`: the cases that are not scored too."""
     absent = [name for name in cases if not (config.predictions / f"{name}{ENDING}").is_file()]
     if absent:
         consequence = "are left out" if config.only_present else "count 0"
@@ -148,7 +168,7 @@ def _warn_of_doubts(results: dict[str, Result], skipped: dict[str, str], cases: 
     for result in results.values():
         for doubt in result.doubts:
             warn(doubt)
-    extra = [_with_guess(name, absent) for name in _label_maps_of_no_case(config.predictions, cases)]
+    extra = [_with_guess(name, absent) for name in _label_maps_of_no_case(config.predictions, everyone)]
     if extra:
         warn(f"{config.predictions}: not scored, named for no case of {config.data}: {', '.join(extra)}")
     if skipped:

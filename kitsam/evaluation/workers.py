@@ -1,7 +1,6 @@
 """Processes that work on cases beside the one that a command runs in."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -10,11 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kitsam.system.errors import KitsamError
-
-
-def processor_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from kitsam.system.machine import available_cores
 
 
 class _Pool(ProcessPoolExecutor):
@@ -39,7 +34,7 @@ def case_workers(workers: int | None, cases: int) -> Iterator[ProcessPoolExecuto
     """
     # Forked from a process with threads, a worker can hang.
     start = multiprocessing.get_context("spawn")
-    pool = _Pool(max(min(cases, workers or processor_cores()), 1), start)
+    pool = _Pool(max(min(cases, workers or available_cores()), 1), start)
     try:
         yield pool
     except BrokenProcessPool as error:

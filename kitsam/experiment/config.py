@@ -11,7 +11,10 @@ Part = Literal["all", "embed", "train", "evaluate", "table"]
 
 
 @dataclass
-class ExperimentConfig(Options):
+class ExperimentConfig(
+    Options,
+    example="kitsam experiment examples/experiment.yaml --data KITS23 --out experiments/paper",
+):
     """Compare variants of a recipe over folds and seeds. Started again, it runs what is missing."""
 
     file: Path = place("file", positional=True)

@@ -24,6 +24,7 @@ from kitsam.experiment.table import JSON, MARKDOWN, make_table, results_table, w
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import OptionError
 from kitsam.system.files import read_json, write_json
+from kitsam.system.head import say_head
 from kitsam.system.processes import PR_SET_PDEATHSIG
 
 POLL = 0.2  # seconds between two looks at the jobs that run
@@ -37,6 +38,7 @@ def run(config: ExperimentConfig) -> int:
     book = Book(config.out)
     mine = _of_this_share(config, plan)
     missing = [job for job in mine if not book.record(job.name).done]
+    say_head("experiment", config, f"{config.data}, as {config.file} says", processes=config.side_by_side)
     _announce(config, plan, mine, missing)
     if config.dry_run:
         for job in missing:

@@ -39,7 +39,10 @@ class CascadeConfig(Options, section="cascade"):
 
 
 @dataclass
-class BundleConfig(Options):
+class BundleConfig(
+    Options,
+    example="kitsam bundle --roi runs/roi --tumor runs/tumor --cyst runs/cyst --out model.safetensors",
+):
     """Put encoder, decoders and settings into one file, all that `kitsam predict` needs."""
 
     roi: Runs = place("folder")
@@ -64,7 +67,7 @@ class BundleConfig(Options):
 
 
 @dataclass
-class PredictConfig(Options):
+class PredictConfig(Options, example="kitsam predict scan.nii.gz --model model.safetensors --out labels"):
     """Label kidneys, tumors and cysts in CT volumes."""
 
     ct: list[Path] = positional()
@@ -87,13 +90,13 @@ class PredictConfig(Options):
     dicom_seg: bool = False
     """also write NAME.seg.dcm, a DICOM segmentation that refers to the slices of the series; for DICOM only"""
     overwrite: bool = False
-    """label every scan anew, also those that have a label map in `out`, whatever wrote it"""
+    """label every scan anew, also those that have a label map in `--out`, whatever wrote it"""
     batch_size: int = count(4)
     """slices encoded at once"""
     precision: Precision = "auto"
     """of the encoder; auto: bf16 on a GPU that has it, fp32 elsewhere"""
     device: Device = "auto"
-    """auto: a GPU if there is one"""
+    """auto, cpu, mps (Apple), cuda, or one GPU such as cuda:1; auto: a GPU if there is one"""
 
     def check_places(self) -> None:
         from kitsam.inference.scans import find_scans
@@ -101,9 +104,19 @@ class PredictConfig(Options):
         find_scans(self.ct)
         super().check_places()
         if not names_checkpoint(self.model):
-            check_place(self.option("model"), self.model, "file")
+            _check_model(self.model, self.option("model"))
         elif self.flips:
             raise OptionError(f"{self.option('flips')}: for bundles, not for a checkpoint's own decoder")
+
+
+def _check_model(model: Path, option: str) -> None:
+    """Raises `OptionError` where there is no such file; it may be meant for an encoder's name."""
+    try:
+        check_place(option, model, "file")
+    except OptionError as error:
+        from kitsam.system.command_line import did_you_mean
+
+        raise OptionError(f"{error}{did_you_mean(str(model), get_args(CheckpointName))}") from error
 
 
 def names_checkpoint(model: Path) -> bool:

@@ -15,8 +15,9 @@ from kitsam.inference.work import ScanWork
 from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, together
 from kitsam.system.errors import CaseError
+from kitsam.system.head import say_head
 from kitsam.system.pieces import Pieces
-from kitsam.system.processes import deal, report_lost_peer, start_processes
+from kitsam.system.processes import deal, report_lost_peer, start_processes, use_bfloat16
 
 
 def label_in_processes(config: PredictConfig, find_tasks: Callable[[], list[Task]]) -> int:
@@ -37,6 +38,9 @@ def label_scans(config: PredictConfig, tasks: list[Task]) -> int:
         lambda: load_model(config.model, processes.device, config.precision, config.batch_size, config.flips)
     )
     sizes = decide(lambda: [task.scan.size for task in tasks])
+    data = f"{len(tasks)} scan{'s' * (len(tasks) > 1)}, labelled by {config.model}"
+    format_ = "bf16" if use_bfloat16(config.precision, processes.device) else "fp32"
+    say_head("predict", config, data, processes.device, format_)
     share = deal(sizes, processes.num_processes)[processes.process_index]
     failed = _label_share(config, model, tasks, share)
     names = [tasks[number].scan.name for number in sorted(gather_object(failed))]

@@ -45,7 +45,7 @@ from kitsam.system.devices import to_device
 from kitsam.system.errors import OptionError
 from kitsam.system.files import sha256_of
 from kitsam.system.options import Precision
-from kitsam.system.processes import use_bfloat16, use_cpu
+from kitsam.system.processes import find_device, use_bfloat16
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,15 @@ def load_model(
 
     `model`: a bundle that `kitsam bundle` wrote, or the name of an encoder whose checkpoint has a decoder, such as
     "lite_medsam", whose weights are fetched as `kitsam weights` does where the cache lacks them. `device`: "auto" (a
-    GPU if there is one), "cpu", "cuda" or a torch.device. `precision`: of the encoder, "fp32", "bf16", or "auto":
-    bf16 on a GPU that has it. `batch_size`: slices encoded at once. `flips`: a bundle's slices are also encoded
-    mirrored left to right, and both answers averaged.
+    GPU if there is one), "cpu", "mps", "cuda", "cuda:1" or a torch.device. `precision`: of the encoder, "fp32", "bf16",
+    or "auto": bf16 on a GPU that has it. `batch_size`: slices encoded at once. `flips`: a bundle's slices are also
+    encoded mirrored left to right, and both answers averaged.
 
     Raises `OptionError` where there is no such file or device, `KitsamError` where the file is no bundle.
     """
     path = Path(model)
     if not isinstance(device, torch.device):
-        device = torch.device("cpu" if use_cpu(device) else "cuda")
+        device = find_device(device)
     if names_checkpoint(path):
         return _checkpoint_model(path, device, precision, batch_size)
     if not path.is_file():

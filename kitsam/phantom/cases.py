@@ -19,6 +19,7 @@ from kitsam.phantom.config import USUAL_CASES, USUAL_SIZE, USUAL_SLICES, Phantom
 from kitsam.phantom.files import check_folder, write_volume
 from kitsam.phantom.painting import draw_slice
 from kitsam.system.console import progress, say
+from kitsam.system.head import say_head
 
 USUAL_SPACINGS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # mm between slices
 USUAL_EXTENT = (180.0, 260.0)  # mm from head to feet; the kidneys take some 110
@@ -36,6 +37,8 @@ def run(config: PhantomConfig) -> int:
     cases, size, slices = config.cases or USUAL_CASES, config.size or USUAL_SIZE, config.slices or USUAL_SLICES
     names = [f"case_{index:05d}" for index in range(cases)]
     check_folder(config.out, names)
+
+    say_head("phantom", config, f"{cases} cases to draw, {slices} slices of {size} x {size}")
 
     def write_case(index: int) -> None:
         image, label, spacing = make_case(index, size, slices, config.seed)

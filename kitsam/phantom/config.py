@@ -11,7 +11,7 @@ USUAL_CASES, USUAL_SIZE, USUAL_SLICES = 12, 256, 40  # of drawn data sets
 
 
 @dataclass
-class PhantomConfig(Options):
+class PhantomConfig(Options, example="kitsam phantom drawn --cases 12 --size 256"):
     """Make a KiTS-layout data set: drawn abdomens with kidneys, tumors and cysts, or CTs rendered over label maps."""
 
     out: Path = place("new folder", positional=True)

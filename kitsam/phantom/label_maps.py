@@ -22,12 +22,14 @@ from kitsam.phantom.files import check_folder, write_volume
 from kitsam.phantom.rendering import render
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import CaseError, OptionError
+from kitsam.system.head import say_head
 
 
 def run(config: PhantomConfig) -> int:
     found = find_label_maps(config.labels)
     paths = dict(list(found.items())[: config.cases])
     check_folder(config.out, paths)
+    say_head("phantom", config, f"{config.labels}, {len(paths)} label maps")
     left_out = {}
     write = partial(try_case, _write_case(config))
     with ThreadPoolExecutor(os.cpu_count()) as threads, progress("Rendering", len(paths), "cases") as tick:

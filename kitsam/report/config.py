@@ -8,7 +8,7 @@ from kitsam.system.options import Options, place
 
 
 @dataclass
-class ReportConfig(Options):
+class ReportConfig(Options, example="kitsam report runs/results"):
     """One self-contained HTML file: results, curves, worst cases, overlays."""
 
     folder: Path = place("folder", positional=True)
@@ -17,9 +17,9 @@ class ReportConfig(Options):
     """the HTML file; FOLDER/report.html if not given"""
 
     def check_places(self) -> None:
-        from kitsam.evaluation.results import JSON_NAME
-
         super().check_places()
+        from kitsam.evaluation.results import JSON_NAME  # which takes half a second
+
         if not (self.folder / JSON_NAME).is_file():
             hint = "run `kitsam evaluate` or `kitsam score` first"
             raise OptionError(f"{self.option('folder')}: no {JSON_NAME} in {self.folder}: {hint}")

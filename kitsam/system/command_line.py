@@ -6,8 +6,8 @@ switches, spelling), how YAML is read, and its errors in plain words: one line t
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,7 +18,8 @@ from docstring_parser import parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader, set_parsing_settings
 
 from kitsam.system.errors import OptionError
-from kitsam.system.options import POSITIONAL, SPELLING, Options, option_of
+from kitsam.system.help import dashed, help_text
+from kitsam.system.options import DEVICES, SPELLING, Device, Options, has_no_name, option_of
 from kitsam.system.streams import ERR, OUT
 
 T = TypeVar("T", bound=Options)
@@ -43,9 +44,12 @@ class _Parser(ArgumentParser):
     def __init__(self, command: str, kind: type[Options]) -> None:
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         set_loader(YAML, load_yaml, exceptions=(yaml.YAMLError,))
-        text = kind.__doc__
-        super().__init__(prog=command, description=text, exit_on_error=False, allow_abbrev=False, parser_mode=YAML)
+        super().__init__(prog=command, exit_on_error=False, allow_abbrev=False, parser_mode=YAML)
+        self.kind = kind
         _add_options(self, kind)
+
+    def format_help(self) -> str:
+        return help_text(self, self.kind)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """As argparse calls it for `--help`."""
@@ -60,10 +64,11 @@ def _add_options(parser: _Parser, kind: type[Options]) -> None:
     by_hand = set()
     for one in fields(kind):
         text = texts.get(one.name)
-        if one.metadata.get(POSITIONAL):
+        if has_no_name(one):
             # A list takes all that is left of the command line.
             several = {"nargs": "+"} if one.type == list[Path] else {}
-            parser.add_argument(one.name, type=Path if several else one.type, help=text, **several)
+            optional = {} if one.default is MISSING else {"nargs": "?", "default": one.default}
+            parser.add_argument(one.name, type=Path if several else one.type, help=text, **several, **optional)
         elif one.type is bool:
             option = f"--{one.name.replace('_', '-')}"
             parser.add_argument(option, type=bool, nargs="?", const=True, default=one.default, help=text)
@@ -187,8 +192,7 @@ def _unknown(name: str, parser: _Parser) -> str:
     name = name.partition("=")[0]
     if not name.startswith("-"):
         return f"{name}: not expected here, every option has a name"
-    close = get_close_matches(name, parser.option_names(), 1, CLOSE)
-    return f"{name}: no such option" + (f": did you mean {close[0]}?" if close else "")
+    return f"{name}: no such option{did_you_mean(name, parser.option_names(), CLOSE)}"
 
 
 def _required(options: dict[str, _Option], keys: Sequence[str]) -> str:
@@ -203,8 +207,42 @@ def _wrong_value(options: dict[str, _Option], key: str, why: str) -> str:
         return f"--{key}: {why}"
     option = options[key]
     # Where a value fits none of several types, the whole of it comes last.
-    value = re.search(r".*(?:Got|Given) value: (.*)", why)
-    return f"{option.name}: must be {_kind_text(option.kind)}" + (f", not {value[1].strip(QUOTES)}" if value else "")
+    value = re.search(r".*(?:Got|Given) value: (.*)", why) or re.search(r"(\S+) does not match", why)
+    text = f"{option.name}: must be {_kind_text(option.kind)}"
+    return f"{text}, not {value[1].strip(QUOTES)}{did_you_mean(value[1], _words_of(option.kind))}" if value else text
+
+
+def did_you_mean(word: str, words: Iterable[str], likeness: float = 0.6) -> str:
+    """The end of a line that refuses a word; empty where none of `words` is like it."""
+    close = get_close_matches(word.strip(QUOTES), list(words), 1, likeness)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def _words_of(kind: Any) -> Iterator[str]:
+    """The words that a type consists of."""
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    elif get_origin(kind) in (Union, UnionType):
+        for part in get_args(kind):
+            yield from _words_of(part)
+
+
+_NAME = re.compile(r"(?<![^\s(:,=`'\"])--[a-z][\w.]*")
+
+
+def in_the_users_spelling(message: str, words: Sequence[str]) -> str:
+    """Names of options with dashes, as `--help` shows them.
+
+    A name keeps the underscores, which kitsam itself uses, where the user wrote them, or may have in a YAML file.
+    """
+    typed = {word.partition("=")[0] for word in words}
+
+    def spelled(match: re.Match[str]) -> str:
+        name = match[0]
+        underscored = name in typed or ("--config" in typed and dashed(name) not in typed)
+        return name if underscored else dashed(name)
+
+    return _NAME.sub(spelled, message)
 
 
 def _kind_text(kind: Any) -> str:
@@ -229,4 +267,11 @@ def _plural(kind: Any) -> str:
     return {int: "whole numbers", float: "numbers", Path: "paths"}.get(kind, "words")
 
 
-_SINGULAR = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "a word"}
+_SINGULAR = {
+    Device: DEVICES,
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Path: "a path",
+    str: "a word",
+}

@@ -2,8 +2,8 @@
 
 Compiling takes about a minute, and what it gains depends on the device: on a GPU it fuses what stands between the
 products; on a CPU it makes the encoder no faster (measured: 0.97 to 1.02 times) and the decoder's step up to 1.5 times.
-Left to itself kitsam never compiles on a CPU, where the same command gives the same bytes and must not depend on a
-measurement.
+Left to itself kitsam compiles for CUDA alone: never on a CPU, where the same command gives the same bytes and must not
+depend on a measurement.
 
 flex_attention is worth compiling on any GPU and is not measured: it is used where torch can compile it (which takes
 triton, a C compiler and compute capability 7.0), unless the user wants nothing compiled.
@@ -35,7 +35,7 @@ def compile_where_it_pays(
     where the user chose to compile and torch cannot do it here.
     """
     module.is_compiled = False
-    if choice == "no" or not batches or (choice == "auto" and device.type == "cpu"):
+    if choice == "no" or not batches or (choice == "auto" and device.type != "cuda"):
         return
     if choice == "yes":
         module.is_compiled = True

@@ -1,14 +1,15 @@
 """What a command says while it works: a progress bar on a terminal, plain lines anywhere else.
 
 Rank 0 alone speaks, on stderr for progress and stdout for results. A live bar would garble a SLURM log, so
-where stderr is no terminal a line with count, rate and remaining time appears every half minute instead. What cannot
-be shown never ends a command (`streams.py`).
+where stderr is no terminal a line with the time of day, count, rate and remaining time appears every half minute
+instead. What cannot be shown never ends a command (`streams.py`).
 """
 
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from rich.console import Console
@@ -136,9 +137,9 @@ def _lines(description: str, total: int, unit: str, done: int) -> Iterator[Tick]
             return
         last = now
         left = (total - count) / per_second if per_second else 0
-        line = (
-            f"{description}: {count:.0f}/{total} {unit}, {_rate_text(per_second, unit)}, {time_text(left)} left {note}"
-        )
+        when = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+        work = f"{count:.0f}/{total} {unit}, {_rate_text(per_second, unit)}, {time_text(left)} left"
+        line = f"{when} {description}: {work} {note}"
         ERR.line(line.rstrip())
 
     yield tick

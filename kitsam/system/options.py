@@ -10,15 +10,20 @@ imports nothing that takes time, so that a wrong option is refused at once.
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, Literal, get_args
 
+from jsonargparse.typing import restricted_string_type
+
 from kitsam.system.errors import OptionError
 
-Device = Literal["auto", "cpu", "cuda"]
+_DEVICE = re.compile(r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")
+Device = restricted_string_type("Device", _DEVICE.pattern, docstring="What to compute on.")
+DEVICES = "auto, cpu, mps, cuda, or a GPU's number such as cuda:1"
 Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "yes", "no"]
 
@@ -28,16 +33,21 @@ Place = Literal["folder", "file", "new folder", "new file"]
 # Keys of a field's metadata.
 LEAST, ABOVE, MOST, BELOW = "least", "above", "most", "below"
 MAY_CHANGE, PLACE, POSITIONAL, SPELLING = "may_change", "place", "positional", "spelling"
+LEADING = "leading"  # positional, and may be left out
 
 
 @dataclass
 class Options:
-    """Base of every dataclass of options. `section`: the name it has as part of a command's options."""
+    """Base of every dataclass of options.
+
+    `section`: the name it has as part of a command's options; `example`: a line that `kitsam COMMAND --help` shows.
+    """
 
     section: ClassVar[str] = ""
+    example: ClassVar[str] = ""
 
-    def __init_subclass__(cls, section: str = "") -> None:
-        cls.section = section
+    def __init_subclass__(cls, section: str = "", example: str = "") -> None:
+        cls.section, cls.example = section, example
 
     def __post_init__(self) -> None:
         """Raises `OptionError` naming the option that cannot be used."""
@@ -45,6 +55,8 @@ class Options:
             value = getattr(self, one.name)
             if value is None and NoneType not in get_args(one.type):
                 raise OptionError(f"{self.option(one.name)}: must be given, not null")
+            if one.type is Device and not _DEVICE.match(value):
+                raise OptionError(f"{self.option(one.name)}: must be {DEVICES}, not {value}")
             check_range(self.option(one.name), value, one)
         self.check()
 
@@ -68,7 +80,7 @@ class Options:
 
 def option_of(one: Field, section: str = "") -> str:
     """How a field of a section is given on the command line; in capitals where it is given without a name."""
-    if one.metadata.get(POSITIONAL):
+    if has_no_name(one):
         return one.name.upper()
     name = one.metadata.get(SPELLING, one.name)
     return f"--{section}.{name}" if section else f"--{name}"
@@ -99,7 +111,7 @@ def amount(default: float | None, may_change: bool = False) -> Any:
     return number(default, least=0, may_change=may_change)
 
 
-def share(default: float) -> Any:
+def share(default: Any) -> Any:
     """A field for a number from 0 to 1."""
     return number(default, least=0, most=1)
 
@@ -117,6 +129,16 @@ def place(kind: Place, default: Any = MISSING, *, positional: bool = False, may_
 def positional() -> Any:
     """A required field of any kind that is given without a name."""
     return field(metadata={POSITIONAL: True})
+
+
+def leading(default: Any) -> Any:
+    """A field that is given without a name, or left out."""
+    return field(default=default, metadata={LEADING: True})
+
+
+def has_no_name(one: Field) -> bool:
+    """Whether a field's value stands on the command line without a name."""
+    return bool(one.metadata.get(POSITIONAL) or one.metadata.get(LEADING))
 
 
 def spelling(name: str, default: Any) -> Any:

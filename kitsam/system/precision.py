@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from kitsam.system.console import say
+from kitsam.system.options import Precision
 from kitsam.system.processes import use_bfloat16
 
 MARGIN = 1.2  # times as fast
@@ -43,6 +44,13 @@ def faster_format(
         f"{choice} is taken"
     )
     return choice
+
+
+def format_text(precision: Precision, device: torch.device) -> str:
+    """What will be computed in, as far as that is known before anything is measured."""
+    if precision == "auto" and device.type == "cpu" and has_bfloat16_instructions():
+        return "fp32, or bf16 where it is measured to be faster"
+    return "bf16" if use_bfloat16(precision, device) else "fp32"
 
 
 def better_format(fp32: float, bf16: float) -> Format:

@@ -36,17 +36,42 @@ PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 GOES_ON = "the same command goes on from what is saved"
 
 
+def find_device(device: Device) -> torch.device:
+    """Raises `OptionError` for one that is not there."""
+    has_mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    found = torch.device(device)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"--device: {device} was asked for, but torch sees no GPU")
+    if found.type == "mps" and not has_mps:
+        raise OptionError("--device: mps was asked for, but torch sees no GPU of Apple")
+    if found.index is not None:
+        _take_one(found)
+    return found
+
+
+def _take_one(gpu: torch.device) -> None:
+    """Make a GPU that is named by its number the one that this process computes on."""
+    count = torch.cuda.device_count()
+    if gpu.index >= count:
+        raise OptionError(f"--device: {gpu} was asked for, but the last of {count} GPUs is cuda:{count - 1}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise OptionError(f"--device: {gpu} is for one process: several take a GPU each (CUDA_VISIBLE_DEVICES)")
+    torch.cuda.set_device(gpu)
+
+
 def use_cpu(device: Device) -> bool:
     """Raises `OptionError` when a GPU is asked for and there is none."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device: cuda was asked for, but torch sees no GPU")
-    return device == "cpu" or not torch.cuda.is_available()
+    return find_device(device).type == "cpu"
 
 
-def start_processes(device: Device) -> PartialState:
-    """The processes of a stage that deals its cases to them, all started."""
+def start_processes(device: Device, limit: timedelta = WORK_LIMIT) -> PartialState:
+    """The processes of a stage, all started. `limit`: how long they wait for one another; the usual one is for a stage
+    that deals its cases to them.
+    """
     prepare_group()
-    return PartialState(cpu=use_cpu(device), timeout=WORK_LIMIT)
+    return PartialState(cpu=use_cpu(device), timeout=limit)
 
 
 def prepare_group() -> None:

@@ -1,4 +1,4 @@
-"""metrics.jsonl, TensorBoard and Weights & Biases: mean losses since the last line, and the slices behind them.
+"""metrics.jsonl, TensorBoard and other trackers: mean losses since the last line, and the slices behind them.
 
 Losses stay on the device until a line is written.
 """
@@ -8,12 +8,10 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import WandBTracker
 from torch import Tensor
 
 from kitsam.decoding.runs import METRICS
@@ -21,42 +19,24 @@ from kitsam.shards.order import SampleOrder
 from kitsam.shards.reader import ShardSet
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import write_json, write_text
-from kitsam.system.options import as_plain
 from kitsam.training.config import TrainConfig
 from kitsam.training.questions import Questions
 from kitsam.training.schedule import learning_rate
+from kitsam.training.trackers import log_pictures, start_trackers
 
-NONFINITE, WANDB_RUN = "nonfinite.json", "wandb_run.txt"
+NONFINITE = "nonfinite.json"
 
 
 def start_log(accelerator: Accelerator, config: TrainConfig, step: int) -> None:
     """Begin or go on after `step`, on the main process; lines of later steps go, since these will be done again.
 
-    Raises `KitsamError` where the user chose Weights & Biases and it does not answer.
+    Raises `KitsamError` where the user chose Weights & Biases or MLflow, and it does not answer.
     """
     accelerator.init_trackers("kitsam")
-    if config.wandb:
-        accelerator.trackers.append(_start_wandb(config))
+    accelerator.trackers += start_trackers(config)
     path = config.out / METRICS
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
-
-
-def _start_wandb(config: TrainConfig) -> WandBTracker:
-    """The same run of Weights & Biases at every start."""
-    from wandb.errors import Error
-
-    name = config.out / WANDB_RUN
-    if not name.exists():
-        write_text(name, uuid4().hex)
-    tracker = WandBTracker(
-        "kitsam", id=name.read_text(), resume="allow", name=config.out.name, dir=config.out, config=as_plain(config)
-    )
-    try:
-        tracker.start()
-    except Error as error:
-        raise KitsamError(f"--wandb: {error}") from error
-    return tracker
 
 
 def _step_of(line: str) -> float:
@@ -82,7 +62,13 @@ class Log:
         self.losses: list[Tensor] = []
         self.began = time.monotonic()
         self.waited = 0.0  # seconds for batches
-        self.note = ""
+        self.dice = ""  # of the last validation, in words
+        self.loss = ""  # of the last line
+
+    @property
+    def note(self) -> str:
+        """What a line of progress says besides; its first Dice is that of the training slices' boxes."""
+        return ", ".join(filter(None, (self.loss, self.dice)))
 
     def timing(self, questions: Iterator[Questions]) -> Iterator[Questions]:
         """Hand the batches on, noting how long they keep this process waiting."""
@@ -108,6 +94,7 @@ class Log:
         seconds = time.monotonic() - self.began
         before, after = self.order.counts.samples_before(first), self.order.counts.samples_before(step)
         values = dict(zip(("loss", "dice_loss", "cross_entropy"), mean))
+        self.loss = f"loss {mean[0]:.3f}, Dice {1 - mean[1]:.3f}"
         values["learning_rate"] = learning_rate(step - 1, self.ends, self.config.optimizer)
         values["slices_per_second"] = round(len(losses) * self.config.batch_size / max(seconds, 1e-9), 2)
         slices = {stratum: end - start for stratum, start, end in zip(self.order.strata, before, after)}
@@ -132,9 +119,8 @@ class Log:
 
     def show(self, pictures: dict[str, np.ndarray], step: int) -> None:
         """(H, W, 3) uint8 pictures, to the trackers."""
-        stacks = {name: picture[None] for name, picture in pictures.items()}
         for tracker in self.accelerator.trackers:
-            tracker.log_images(stacks, step=step, **({"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}))
+            log_pictures(tracker, pictures, step)
 
     def _report_nonfinite(self, step: int) -> None:
         path = self.config.out / NONFINITE

@@ -17,10 +17,11 @@ from accelerate import Accelerator
 
 from kitsam.ct.strata import negative_ratio
 from kitsam.decoding.ask import TargetDecoder
-from kitsam.decoding.runs import DECODER, write_decoder
+from kitsam.decoding.runs import DECODER, METRICS, write_decoder
 from kitsam.system.compiling import compile_where_it_pays
 from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, sole_writers, together
+from kitsam.system.head import say_head
 from kitsam.system.processes import START_LIMIT, report_lost_peer
 from kitsam.system.watch import Watch
 from kitsam.training.checkpoint import (
@@ -32,6 +33,7 @@ from kitsam.training.checkpoint import (
     save_checkpoint,
 )
 from kitsam.training.config import TrainConfig
+from kitsam.training.dry_run import print_forecast
 from kitsam.training.log import Log, start_log
 from kitsam.training.pictures import validation_pictures
 from kitsam.training.schedule import learning_rate
@@ -41,11 +43,15 @@ from kitsam.training.transfer import on_device
 from kitsam.training.validation import can_validate, validate
 
 UNKNOWN = Progress.best_dice  # the Dice of a decoder that was never measured
+POOR = 0.05  # Dice below which something is likely to be wrong
 
 
 def run(config: TrainConfig) -> int:
     with report_lost_peer():
-        train(config)
+        if config.dry_run:
+            print_forecast(config)
+        else:
+            train(config)
     return 0
 
 
@@ -72,6 +78,10 @@ def _go_on(training: Training) -> bool:
         lambda: trial_step(accelerator, training.decoder, config),
         config.steps - state.step,
     )
+    manifest = training.shards.manifest
+    samples = sum(shard.samples for shard in manifest.train)
+    data = f"{config.shards}, {samples} slices of {len(manifest.split.train)} cases, {len(manifest.val)} for validation"
+    say_head("train", config, data, accelerator.device, config.precision)
     decide(lambda: start_log(accelerator, config, state.step))
     _announce(training, state)
     stopped = _train(training, state, ends)
@@ -95,7 +105,19 @@ def _outcome(state: Progress, config: TrainConfig) -> str:
     if state.best_dice == UNKNOWN:
         return f"Nothing is known of the decoder of step {state.best_step}, the last, {_no_dice(config)}: {path}"
     found = "" if state.best_dice else ", it finds nothing in the validation cases"
-    return f"Best validation Dice {state.best_dice:.4f} at step {state.best_step}{found}: {path}"
+    outcome = f"Best validation Dice {state.best_dice:.4f} at step {state.best_step}{found}: {path}"
+    return f"{outcome}\n{_advice(state, config)}" if state.best_dice < POOR else outcome
+
+
+def _advice(state: Progress, config: TrainConfig) -> str:
+    """What to look at where a decoder finds next to nothing."""
+    start = "" if config.target == "roi" else ", or let it start from the ROI decoder (--start-from)"
+    return (
+        f"That is next to nothing. The pictures (tensorboard --logdir {config.out}): is the organ in the window, does "
+        "the outline lie on it? The data (kitsam fingerprint DATA): are the labels 1 kidney, 2 tumor, 3 cyst, is it "
+        f"HU? The loss ({METRICS}): if it still falls, train on (--steps above {state.step}){start}; if it never fell, "
+        "try another --optimizer.peak-rate."
+    )
 
 
 def _no_dice(config: TrainConfig) -> str:
@@ -190,7 +212,7 @@ def _validate(training: Training, state: Progress, log: Log, watch: Watch) -> No
                 write_decoder(config.out, training.decoder, training.record)
             log.show(validation_pictures(accelerator, decoder, training.kidneys, config.target), state.step)
     log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
-    log.note = "no validation Dice" if score is None else f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
+    log.dice = "no validation Dice" if score is None else f"validation Dice {score:.3f}, best {state.best_dice:.3f}"
 
 
 def _note_score(state: Progress, score: float | None) -> bool:

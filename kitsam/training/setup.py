@@ -23,7 +23,7 @@ from kitsam.shards.order import SampleOrder, holds
 from kitsam.shards.reader import Samples, ShardSet
 from kitsam.system.coordination import decide, together
 from kitsam.system.errors import OptionError
-from kitsam.system.processes import START_LIMIT, prepare_group, use_cpu
+from kitsam.system.processes import START_LIMIT, start_processes, use_cpu
 from kitsam.system.seeds import derive
 from kitsam.training.case_weights import case_weights
 from kitsam.training.config import TrainConfig
@@ -95,8 +95,7 @@ def _read(config: TrainConfig) -> tuple[ShardSet, SampleOrder, BoxDecoder, Decod
 
 
 def _start_processes(config: TrainConfig) -> PartialState:
-    prepare_group()
-    processes = PartialState(cpu=use_cpu(config.device), timeout=START_LIMIT)
+    processes = start_processes(config.device, START_LIMIT)
     if config.batch_size % processes.num_processes:
         raise OptionError(
             f"--batch_size: {config.batch_size} slices cannot be shared evenly by {processes.num_processes} processes"

@@ -105,8 +105,11 @@ def test_a_data_set_without_one_usable_case_is_refused(data, tmp_path):
         ({"labels": []}, "no kidney"),
         ({"labels": [1], "shape": (3, 40, 52)}, "slices of 40x52 pixels, most have 40x40"),
         ({"labels": [1], "hu": np.full((3, 40, 40), 1024, np.int16)}, "without rescale slope"),
-        ({"labels": [1], "affine": AFFINE * [[1], [1], [4], [1]]}, "20 mm between slices"),
-        ({"labels": [1], "affine": AFFINE * [[0.1], [0.1], [1], [1]]}, "field of view of 32 x 32 mm"),
+        ({"labels": [1], "affine": AFFINE * [[1], [1], [4], [1]]}, "20 mm between slices, usual are 0.4 to 6"),
+        (
+            {"labels": [1], "affine": AFFINE * [[0.1], [0.1], [1], [1]]},
+            "view of 32 x 32 mm, usual are 190 to 560",
+        ),
         ({"labels": [1], "affine": AFFINE * [[1], [1.2], [1], [1]]}, "pixels are not square"),
     ],
 )
@@ -119,6 +122,13 @@ def test_what_differs_from_the_rest_is_listed_as_an_outlier(data, tmp_path, caps
     assert list(found["outliers"]) == ["case_00002"]
     assert complaint in " ".join(found["outliers"]["case_00002"])
     assert complaint in capsys.readouterr().out
+
+
+def test_it_is_written_to_a_folder_named_for_the_data(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(FingerprintConfig(data))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fingerprint-data"]
+    assert (tmp_path / "fingerprint-data" / "fingerprint.json").is_file()
 
 
 def test_importing_the_command_does_not_import_matplotlib():

@@ -228,3 +228,16 @@ def test_a_case_takes_the_memory_of_three_label_maps_at_most(dtype, anatomy, sav
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * labels.size  # bytes of a map: a voxel takes one, whatever the file's format
+
+
+def test_a_split_leaves_only_its_validation_cases(tmp_path, data, predictions, anatomy, save, capsys):
+    for number in range(4):
+        save(predictions / f"case_{number:05d}.nii.gz", anatomy)
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"train": ["case_00000", "case_00003"], "val": ["case_00001", "case_00002"]}))
+    assert score.run(ScoreConfig(predictions, data, tmp_path / "out", splits=splits)) == 0
+    with (tmp_path / "out" / "metrics.csv").open(newline="") as file:
+        assert [row["caseID"] for row in csv.DictReader(file)] == ["case_00001", "case_00002", "average"]
+    printed = capsys.readouterr()
+    assert f"the 2 validation cases of {splits}; 2 other cases are left out" in printed.out
+    assert "warning" not in printed.err  # label maps of the others are no strangers

@@ -44,6 +44,11 @@ def paused(pid: int) -> Iterator[None]:
     end(pid, signal.SIGCONT)
 
 
+def results(text: str) -> list[str]:
+    """Without the head, which says how many processes there are, and without progress."""
+    return [line for line in text.splitlines() if "Encoding" not in line and not line.startswith("# ")]
+
+
 def without_doubts(lines: Iterable[str]) -> list[str]:
     """Without what is not plausible about kidneys of a few voxels."""
     return [line for line in lines if not re.match(r"warning: scan\d: ", line)]
@@ -56,12 +61,12 @@ def test_two_processes_label_what_one_does_and_say_the_same(bundle, scans, tmp_p
     with started_ranks([sys.executable, "-m", "kitsam", *words, tmp_path / "two"], tmp_path) as ranks:
         assert [started.wait() for started in ranks] == [1, 1]
         main_text, other_text = (started.text for started in ranks)
-    said = [line for line in (one.out + one.err).splitlines() if "Encoding" not in line]
+    said = results(one.out + one.err)
     assert len(without_doubts(said)) == 6  # three scans, the bad one, the tables, and what is left out
-    two = main_text.replace(str(tmp_path / "two"), str(tmp_path / "one")).splitlines()
-    assert sorted(line for line in two if "Encoding" not in line) == sorted(said)
+    two = results(main_text.replace(str(tmp_path / "two"), str(tmp_path / "one")))
+    assert "# processes: 2" in main_text and sorted(two) == sorted(said)
     assert not other_text
-    lines = without_doubts(line for line in two if "Encoding" not in line)
+    lines = without_doubts(two)
     assert [re.search(r"scan\d", line)[0] for line in lines[:4]] == [f"scan{number}" for number in range(4)]
     for folder in ("one", "two"):
         with open(tmp_path / folder / "volumes.csv") as file:

@@ -56,7 +56,7 @@ def test_a_run_may_change_what_its_field_says():
     assert fixed_options(Whole(Path())) == ["pieces", "weights", "part"]
     run = TrainConfig("roi", "shards", Path("run"))
     free = {"shards", "out", "device", "log_every", "keep_checkpoints", "checkpoint_every", "cache", "workers"}
-    free |= {"accumulate", "compile", "wandb", "step_timeout", "steps"}
+    free |= {"accumulate", "compile", "wandb", "mlflow", "dry_run", "step_timeout", "steps"}
     assert {*as_plain(run)} - {*fixed_options(run)} == free
 
 

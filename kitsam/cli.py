@@ -91,7 +91,9 @@ COMMANDS = {
     "config": Command("recipes:ConfigConfig", "recipes:print_config", "a recipe to start from, for --config"),
     "launch": Command("recipes:LaunchConfig", "recipes:print_launcher", "a way to start several processes"),
     "doctor": Command("doctor:DoctorConfig", "doctor:run", "versions, devices, limits, and what is missing for what"),
-    "report": Command("report.config:ReportConfig", "report.page:run", "results, curves and overlays as one HTML file"),
+    "report": Command(
+        "report.config:ReportConfig", "report.page:run", "an evaluation to look at, or several side by side"
+    ),
 }
 
 

@@ -59,6 +59,7 @@ COMMANDS = {
     ),
     "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes", True),
     "view": Command("view.config:ViewConfig", "view.serve:run", "look at a scan and correct its labels in the browser"),
+    "info": Command("info.config:InfoConfig", "info.show:run", "what a bundle, run, shard set or scan is"),
     "experiment": Command(
         "experiment.config:ExperimentConfig", "experiment.run:run", "variants over folds and seeds, compared", True
     ),

@@ -16,7 +16,7 @@ import numpy as np
 
 from kitsam.ct.labels import Target
 from kitsam.ct.strata import strata_for
-from kitsam.decoding.runs import CONFIG, METRICS
+from kitsam.decoding.records import CONFIG, METRICS
 from kitsam.shards.order import quota_weights
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import read_yaml
@@ -57,6 +57,10 @@ class TrainingLog:
     learning_rate: Rate
     slices_per_second: Rate
     config: _RunConfig
+
+    @property
+    def last_step(self) -> int:
+        return int(max([0, *self.steps, *self.validation_steps]))
 
     @property
     def best(self) -> tuple[int, float] | None:

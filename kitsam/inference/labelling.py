@@ -37,6 +37,7 @@ def label_scans(config: PredictConfig, tasks: list[Task]) -> int:
     model = together(
         lambda: load_model(config.model, processes.device, config.precision, config.batch_size, config.flips)
     )
+    say(f"{config.model}: {model.name.about}")
     sizes = decide(lambda: [task.scan.size for task in tasks])
     data = f"{len(tasks)} scan{'s' * (len(tasks) > 1)}, labelled by {config.model}"
     format_ = "bf16" if use_bfloat16(config.precision, processes.device) else "fp32"

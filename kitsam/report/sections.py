@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from kitsam import __version__
-from kitsam.decoding.runs import CONFIG
+from kitsam.decoding.records import CONFIG
 from kitsam.evaluation.beside import beside_rows, calibration, froc_curves
 from kitsam.evaluation.compare import FIGURE_NOTE
 from kitsam.evaluation.lesions import SIZE_NAMES

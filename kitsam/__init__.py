@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kitsam.api import Model, Prediction, load_model, open_shards, score
     from kitsam.system.errors import CaseError, KitsamError, OptionError, ShardError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PLACES = {
     **dict.fromkeys(("Model", "Prediction", "load_model", "open_shards", "score"), "kitsam.api"),

@@ -3,7 +3,6 @@
 All scores are computed by kitsam's evaluator, of balls in a volume with voxels of 1 mm; the middle slice is drawn.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 from kitsam.ct.labels import CYST, KIDNEY, TUMOR
 from kitsam.evaluation.froc import LesionScores, froc
 from kitsam.evaluation.metrics import CaseScores, score_case
-from kitsam.pictures.plots import LIGHT, free_response, reliability_diagram
 
 FOLDER = Path(__file__).parents[1] / "pictures"
 SPACING = (1.0, 1.0, 1.0)
@@ -23,6 +21,7 @@ SIDE = 80
 MIDDLE = SIDE // 2
 TRUTH, PREDICTION = 1, 2  # added up, 3 is both
 SHADES = ListedColormap(["#f4f6f7", "#f2b8b5", "#a9c7f5", "#8fcfae"])
+CURVE = "#d63a33"
 TISSUES = ListedColormap(["#f4f6f7", "#9adccb", "#f08a83", "#f4d575"])
 
 
@@ -99,15 +98,31 @@ def draw_lesions() -> Figure:
     return figure
 
 
-def draw_curves() -> Mapping[str, Figure]:
-    """Made-up scores and frequencies, through the report's own plots."""
-    some = froc([LesionScores([0.95, 0.7], [0.4]), LesionScores([0.8], [0.6, 0.3]), LesionScores([0.5], [])], true=5)
-    points = [(0.0, 0.0), *zip(some.false_per_case, some.sensitivity)]
-    steps = np.linspace(0.05, 0.95, 10)
-    return {
-        "froc": free_response({"tumor": points}, LIGHT),
-        "calibration": reliability_diagram({"tumor": list(zip(steps, steps**1.5))}, LIGHT),
-    }
+def draw_free_response() -> Figure:
+    """Of made-up scores."""
+    curve = froc([LesionScores([0.95, 0.7], [0.4]), LesionScores([0.8], [0.6, 0.3]), LesionScores([0.5], [])], true=5)
+    figure, axes = _chart("false lesions a case", "share of lesions found")
+    axes.step([0, *curve.false_per_case], [0, *curve.sensitivity], where="post", color=CURVE)
+    axes.plot(curve.false_per_case[-1], curve.sensitivity[-1], "o", color=CURVE)
+    return figure
+
+
+def draw_calibration() -> Figure:
+    """Of a made-up decoder that is surer than it should be."""
+    figure, axes = _chart("probability", "how often it was so")
+    probabilities = np.linspace(0.05, 0.95, 10)
+    axes.plot([0, 1], [0, 1], color="#99a1a8", linewidth=1)
+    axes.plot(probabilities, probabilities**1.5, "o-", color=CURVE)
+    return figure
+
+
+def _chart(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure((4.2, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=across, ylabel=up, ylim=(0, 1.02))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e3e7ea")
+    return figure, axes
 
 
 def _shade(axes: Axes, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -126,7 +141,13 @@ def _name(axes: Axes, text: str) -> None:
 
 
 def draw_all(folder: Path) -> None:
-    figures = {"groups": draw_groups(), "scores": draw_scores(), "lesions": draw_lesions(), **draw_curves()}
+    figures = {
+        "groups": draw_groups(),
+        "scores": draw_scores(),
+        "lesions": draw_lesions(),
+        "froc": draw_free_response(),
+        "calibration": draw_calibration(),
+    }
     with matplotlib.rc_context({"svg.hashsalt": "kitsam", "svg.fonttype": "none", "font.family": "sans-serif"}):
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kitsam.cli import COMMANDS
 from kitsam.system.command_line import OptionText, option_texts
-from kitsam.system.options import Options
+from kitsam.system.options import Options, limits_text
 
 PAGE = Path(__file__).parents[1] / "options.md"
 HEAD = """# Every option
@@ -23,7 +23,8 @@ encoder: {name: lite_medsam}
 batch_size: 8
 ```
 
-`_` and `-` in an option mean the same. What is `off` is switched on by the option alone, and by `true` in a file.
+`-` and `_` in an option mean the same; a file has `_`. What is `off` is switched on by the option alone, in a file by
+`true`.
 """
 
 
@@ -43,8 +44,15 @@ def options_class(command: str) -> type[Options]:
 
 
 def _table(options: list[OptionText]) -> str:
-    rows = [f"| `{one.name}` | {_cell(one.values)} | {_cell(one.default)} | {_cell(one.text)} |" for one in options]
+    rows = [
+        f"| `{one.name.replace('_', '-')}` | {_cell(_values(one))} | {_cell(one.default)} | {_cell(one.text)} |"
+        for one in options
+    ]
     return "\n".join(["| option | value | default | |", "|---|---|---|---|", *rows, ""])
+
+
+def _values(one: OptionText) -> str:
+    return ", ".join(filter(None, (one.values, limits_text(one.field))))
 
 
 def _cell(text: str) -> str:

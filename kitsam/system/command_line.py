@@ -11,14 +11,14 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader, set_parsing_settings
 
 from kitsam.system.errors import OptionError
-from kitsam.system.options import POSITIONAL, SPELLING, Options, limits_text, option_of
+from kitsam.system.options import POSITIONAL, SPELLING, Options, option_of
 from kitsam.system.streams import ERR, OUT
 
 T = TypeVar("T", bound=Options)
@@ -114,6 +114,39 @@ def _check_sections(parsed: Namespace, parser: _Parser, kind: type[Options]) -> 
                 raise OptionError(f"{option_of(one)}: must be a table of options, not {value}")
 
 
+@dataclass(frozen=True)
+class OptionText:
+    """What a manual says of an option."""
+
+    name: str  # as on the command line
+    values: str
+    default: str
+    text: str
+    field: Any  # of its dataclass
+
+
+def option_texts(command: str, kind: type[Options]) -> dict[str, list[OptionText]]:
+    """A command's options as its parser knows them, by what their section is for; its own first."""
+    parser = _Parser(command, kind)
+    sections = {kind.__doc__: [_option_text(parser, one, "") for one in fields(kind) if not is_dataclass(one.type)]}
+    for section in fields(kind):
+        if is_dataclass(section.type):
+            texts = [_option_text(parser, one, section.name) for one in fields(section.type)]
+            sections[section.type.__doc__] = texts
+    return sections
+
+
+def _option_text(parser: _Parser, one: Any, section: str) -> OptionText:
+    key = f"{section}.{one.name}".lstrip(".")
+    action = next(action for action in parser._actions if action.dest == key)
+    required = action.required if action.option_strings else action.nargs != "?"
+    value = parser.get_defaults()[key]
+    default = "required" if required else "none" if value is None else "off" if value is False else value
+    if isinstance(default, (list, tuple, dict)):
+        default = json.dumps(default)
+    return OptionText(option_of(one, section), _kind_text(one.type), str(default), " ".join(action.help.split()), one)
+
+
 YAML = "yaml_1_2"  # jsonargparse's name for how it is read
 
 
@@ -146,14 +179,13 @@ def load_yaml(text: str) -> Any:
 class _Option:
     name: str  # as on the command line
     kind: Any  # type of its field
-    limits: str  # of a number; empty where there are none
 
 
 def _options_of(kind: type[Options], path: str = "") -> dict[str, _Option]:
     """By key of the YAML file, such as `encoder.name`; sections too."""
     options = {}
     for one in fields(kind):
-        options[f"{path}{one.name}"] = _Option(option_of(one, path.rstrip(".")), one.type, limits_text(one))
+        options[f"{path}{one.name}"] = _Option(option_of(one, path.rstrip(".")), one.type)
         if is_dataclass(one.type):
             options.update(_options_of(one.type, f"{path}{one.name}."))
     return options
@@ -231,37 +263,3 @@ def _plural(kind: Any) -> str:
 
 
 _SINGULAR = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "a word"}
-
-
-class OptionText(NamedTuple):
-    """What a manual says of an option."""
-
-    name: str  # as on the command line
-    values: str
-    default: str
-    text: str
-
-
-def option_texts(command: str, kind: type[Options]) -> dict[str, list[OptionText]]:
-    """A command's options as its parser knows them, by what their section is for; its own first."""
-    parser, options = _Parser(command, kind), _options_of(kind)
-    titles, defaults = {"": kind.__doc__}, parser.get_defaults()
-    actions = {action.dest: action for action in parser._actions}
-    sections: dict[str, list[OptionText]] = {kind.__doc__: []}
-    for key, option in options.items():
-        if is_dataclass(option.kind):
-            titles[key] = option.kind.__doc__
-            continue
-        action = actions[key]
-        required = getattr(action, "required", False) or option.name.isupper()
-        default = "required" if required else _default_text(defaults[key])
-        values = ", ".join(filter(None, (_kind_text(option.kind), option.limits)))
-        text = OptionText(option.name, values, default, " ".join(action.help.split()))
-        sections.setdefault(titles[key.rpartition(".")[0]], []).append(text)
-    return sections
-
-
-def _default_text(value: Any) -> str:
-    if value is None or value is False:
-        return "none" if value is None else "off"
-    return json.dumps(value) if isinstance(value, (list, tuple, dict)) else str(value)

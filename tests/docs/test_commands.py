@@ -18,7 +18,7 @@ EXTRAS.read(ROOT / "setup.cfg")
 OTHERS = {
     "--extra-index-url", "--config_file", "--num_processes", "--mixed_precision", "--max_restarts", "--standalone",
     "--nproc_per_node", "--cpus-per-task", "--nodes", "--gpus-per-node", "--shm-size", "--cpu", "--logdir", "--strict",
-    "--help", "--config",
+    "--help", "--config", "--build-arg",
 }  # fmt: skip
 COMMAND_LINES = [
     pytest.param(words, id=f"{block.page.name}: {' '.join(words)[:60]}")

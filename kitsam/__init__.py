@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kitsam.api import Model, Prediction, load_model, open_shards, score
     from kitsam.system.errors import CaseError, KitsamError, OptionError, ShardError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if sys.platform == "darwin":
     # Before torch is imported: what Apple's GPU cannot compute is computed on the CPU, and is no error.

@@ -86,7 +86,7 @@ def h100() -> Costs:
 
 def laptop() -> Costs:
     """`lite_medsam` on a processor of eight cores, as four times the two that were measured."""
-    source = "computed: a quarter of what two cores take (README, Xeon with AVX-512, November 2026)"
+    source = "computed: a quarter of what two cores take (docs/benchmarks.md, Xeon with AVX-512, November 2026)"
     costs = replace(
         h100(),
         slice=Cost(1 / 1.923 / 4, source),

@@ -119,6 +119,39 @@ def _check_sections(parsed: Namespace, parser: _Parser, kind: type[Options]) -> 
                 raise OptionError(f"{option_of(one)}: must be a table of options, not {value}")
 
 
+@dataclass(frozen=True)
+class OptionText:
+    """What a manual says of an option."""
+
+    name: str  # as on the command line
+    values: str
+    default: str
+    text: str
+    field: Any  # of its dataclass
+
+
+def option_texts(command: str, kind: type[Options]) -> dict[str, list[OptionText]]:
+    """A command's options as its parser knows them, by what their section is for; its own first."""
+    parser = _Parser(command, kind)
+    sections = {kind.__doc__: [_option_text(parser, one, "") for one in fields(kind) if not is_dataclass(one.type)]}
+    for section in fields(kind):
+        if is_dataclass(section.type):
+            texts = [_option_text(parser, one, section.name) for one in fields(section.type)]
+            sections[section.type.__doc__] = texts
+    return sections
+
+
+def _option_text(parser: _Parser, one: Any, section: str) -> OptionText:
+    key = f"{section}.{one.name}".lstrip(".")
+    action = next(action for action in parser._actions if action.dest == key)
+    required = action.required if action.option_strings else action.nargs != "?"
+    value = parser.get_defaults()[key]
+    default = "required" if required else "none" if value is None else "off" if value is False else value
+    if isinstance(default, (list, tuple, dict)):
+        default = json.dumps(default)
+    return OptionText(option_of(one, section), _kind_text(one.type), str(default), " ".join(action.help.split()), one)
+
+
 YAML = "yaml_1_2"  # jsonargparse's name for how it is read
 
 

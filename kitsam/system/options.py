@@ -158,8 +158,7 @@ def fixed_options(config: Options) -> list[str]:
 
 def check_range(option: str, value: Any, one: Field) -> None:
     """Raises `OptionError` where a number of `value` lies outside the field's range or is not finite."""
-    limits = {name: limit for name, limit in one.metadata.items() if name in (LEAST, ABOVE, MOST, BELOW)}
-    if not limits:
+    if not (limits := _limits(one)):
         return
     for part in _numbers(value):
         inside = (
@@ -170,6 +169,15 @@ def check_range(option: str, value: Any, one: Field) -> None:
         )
         if not math.isfinite(part) or not all(inside):
             raise OptionError(f"{option}: must be {_range_text(limits)}, not {part}")
+
+
+def limits_text(one: Field) -> str:
+    """The range of a field for a number, in words; empty where it has none."""
+    return _range_text(limits) if (limits := _limits(one)) else ""
+
+
+def _limits(one: Field) -> dict[str, float]:
+    return {name: limit for name, limit in one.metadata.items() if name in (LEAST, ABOVE, MOST, BELOW)}
 
 
 def _numbers(value: Any) -> Iterator[float]:

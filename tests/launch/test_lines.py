@@ -1,4 +1,4 @@
-"""The lines that README and launch/ give, as they stand: how many processes they start, with which cores and threads.
+"""The lines of docs/guides/cluster.md and launch/, as they stand: how many processes, with which cores and threads.
 
 A small program stands in for kitsam, commands of a text for SLURM and for the driver of three GPUs.
 """
@@ -14,6 +14,7 @@ import slurm
 from starting import LAUNCH, ROOT, Started, free_port
 
 CORES = len(os.sched_getaffinity(0))
+GUIDE = ROOT / "docs" / "guides" / "cluster.md"
 GPUS = 3
 # Where `accelerate launch` starts one process, it has no rank.
 KITSAM = """
@@ -67,8 +68,8 @@ def start(tmp_path) -> Start:
     return run
 
 
-def readme_line(where: str) -> str:
-    row = re.search(rf"^\| {where} \|.*?`(.+?)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+def guide_line(where: str) -> str:
+    row = re.search(rf"^\| {where} \|.*?`(.+?)`", GUIDE.read_text(), re.MULTILINE)
     return row[1]
 
 
@@ -87,15 +88,15 @@ def share(processes: int) -> int:
         ("embed, then verify", GPUS, share(GPUS)),
     ],
 )
-def test_each_line_of_the_readme_starts_its_processes(start, where, processes, threads):
-    found = start(readme_line(where))
+def test_each_line_of_the_guide_starts_its_processes(start, where, processes, threads):
+    found = start(guide_line(where))
     assert len(found) == processes
     assert all(one.size == processes and one.threads == threads for one in found)
     assert all(one.words == found[0].words and one.words[0] in ("train", "embed") for one in found)
 
 
-def test_the_readmes_line_for_several_machines_joins_them(start):
-    line = readme_line("several machines")
+def test_the_guides_line_for_several_machines_joins_them(start):
+    line = guide_line("several machines")
     assert "HOST=10.0.0.1 RANK=0 NODES=2 PROCESSES=8 " in line
     first = line.replace("10.0.0.1", "127.0.0.1")
     found = start(first, first.replace("RANK=0", "RANK=1"))
@@ -103,13 +104,13 @@ def test_the_readmes_line_for_several_machines_joins_them(start):
 
 
 def test_embedding_is_followed_by_a_check(start, tmp_path):
-    start(readme_line("embed, then verify"))
+    start(guide_line("embed, then verify"))
     assert (tmp_path / "asked").read_text() == "kitsam shards verify shards/kits23\n"
 
 
 @pytest.mark.parametrize("visible", ["1", "0,2"])
 def test_only_the_gpus_that_are_visible_count(start, visible):
-    found = start(readme_line("embed, then verify"), CUDA_VISIBLE_DEVICES=visible)
+    found = start(guide_line("embed, then verify"), CUDA_VISIBLE_DEVICES=visible)
     assert len(found) == len(visible.split(","))
 
 

@@ -25,6 +25,7 @@ from kitsam.system.records import read_record
 
 # Options that say where and with what, and not what comes of it.
 ELSEWHERE = {"data", "out", "shards", *TARGETS, "device", "workers", "cache", "compile", "target", "against"}
+ELSEWHERE |= {"mlflow", "dry_run"}
 HASH_LETTERS = 8
 Part = Literal["embed", "train", "evaluate"]
 FOLDERS: dict[Part, str] = {"embed": "sets", "train": "runs", "evaluate": "results"}

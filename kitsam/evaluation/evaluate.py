@@ -31,6 +31,8 @@ from kitsam.evaluation.decoders import TrainedRuns, by_target, labelling_of
 from kitsam.evaluation.flips import check_scans
 from kitsam.evaluation.labelling import Labelling
 from kitsam.evaluation.listening import Listening, heard, listen
+from kitsam.evaluation.origins import SETTING as ORIGINS
+from kitsam.evaluation.origins import count_origins, is_like_the_papers, origins_text
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.spans import SPANS, read_spans, remove_spans, share_cases, spans_of, write_span
 from kitsam.evaluation.summary import detection_table, results_table
@@ -98,7 +100,7 @@ def _evaluate(
     )
     cases = [Case(entries[name], files[name], spans_of(shares, index)) for index, name in enumerate(missing)]
     _score_cases(cases, shares[processes.process_index], labelling, config, fingerprint)
-    return decide(lambda: _finish(config, sorted(entries), runs, shards))
+    return decide(lambda: _finish(config, files, runs, shards))
 
 
 class Case(NamedTuple):
@@ -203,10 +205,11 @@ def _no_label_maps(folder: Path) -> NoReturn:
     raise OptionError(f"--against: neither {JSON_NAME} nor {CSV_NAME} in {folder}: run `kitsam evaluate` there first")
 
 
-def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards: ShardSet) -> int:
+def _finish(config: EvaluateConfig, files: dict[str, CaseFiles], runs: TrainedRuns, shards: ShardSet) -> int:
     """Write and print the results of all cases. Returns the exit code."""
     remove_spans(config.out)
     look_anew(config.out / CASES)
+    names = sorted(case.case for case in shards.manifest.val)
     results = {name: read_result(config.out, name) for name in names}
     scores = {name: result.scores for name, result in results.items() if result.scores}
     failed = {name: result.skipped for name, result in results.items() if result.skipped}
@@ -217,6 +220,7 @@ def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards:
     failed.update(lost)
     if not scores:
         raise CaseError(f"{config.data}: no validation case could be evaluated: {'; '.join(failed.values())}")
+    origins = count_origins(files, scores)
     settings = {
         "command": "evaluate",
         "data": str(config.data.absolute()),
@@ -230,9 +234,11 @@ def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards:
         **{name: True for name in ("zero_shot", "flips") if getattr(config, name)},
         **({"against": str(config.against.absolute())} if config.against else {}),
         **asdict(manifest.signature),
+        ORIGINS: origins,
     }
     write_metrics(config.out, scores, settings, failed)
-    say(results_table(scores))
+    say(f"Evaluated: {origins_text(origins)}")
+    say(results_table(scores, is_like_the_papers(settings, origins)))
     say(beside_table(scores))
     say(detection_table(scores))
     say(f"Label maps: {config.out / PREDICTIONS}")

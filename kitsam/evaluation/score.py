@@ -20,6 +20,8 @@ from kitsam.evaluation.case_files import Result, score_files
 from kitsam.evaluation.case_results import PREDICTIONS
 from kitsam.evaluation.compare import FILE_NAME, Figures, compare_and_tell, figures_of, read_others
 from kitsam.evaluation.config import ScoreConfig
+from kitsam.evaluation.origins import SETTING as ORIGINS
+from kitsam.evaluation.origins import count_origins, is_like_the_papers, origins_text
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.workers import case_workers
@@ -40,15 +42,18 @@ def run(config: ScoreConfig) -> int:
     others = read_others(config.against, partial(_figures_of, cases=cases, config=config)) if config.against else None
     results, skipped = _score_cases(cases, predictions, config)
     scores = {name: result.scores for name, result in results.items()}
+    origins = count_origins(cases, scores)
     settings = {
         "command": "score",
         "data": str(config.data.absolute()),
         "predictions": str(config.predictions.absolute()),
         "only_present": config.only_present,
+        ORIGINS: origins,
     }
     write_metrics(config.out, scores, settings, skipped)
     _warn_of_doubts(results, skipped, list(cases), config)
-    say(results_table(scores))
+    say(f"Scored: {origins_text(origins)}")
+    say(results_table(scores, is_like_the_papers(settings, origins)))
     say(beside_table(scores))
     say(detection_table(scores))
     say(f"Wrote {config.out / CSV_NAME}, {config.out / JSON_NAME}")

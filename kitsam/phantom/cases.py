@@ -41,7 +41,7 @@ def run(config: PhantomConfig) -> int:
         image, label, spacing = make_case(index, size, slices, config.seed)
         for file, voxels in (("imaging.nii.gz", image), ("segmentation.nii.gz", label)):
             volume = nib.Nifti1Image(voxels, canonical_affine(spacing))
-            write_volume(config.out / names[index] / file, volume, config.seed, names[index])
+            write_volume(config.out / names[index] / file, volume, "drawn", config.seed, names[index])
 
     with ThreadPoolExecutor(os.cpu_count()) as threads, progress("Drawing", cases, "cases") as tick:
         for _ in threads.map(write_case, range(cases)):

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import nibabel as nib
 
-from kitsam.ct.volume import UNREADABLE
+from kitsam.ct.origin import MARKS, Origin, mark_of
 from kitsam.system.errors import OptionError
 from kitsam.system.files import complete_or_absent
-
-MARK = "kitsam phantom"  # in the header's description
 
 
 def check_folder(out: Path, names: Collection[str]) -> None:
@@ -25,22 +23,14 @@ def check_folder(out: Path, names: Collection[str]) -> None:
                 f"OUT: {out} holds {entry.name}, which is not one of the cases to make; name another folder"
             )
         for path in entry.glob("*.nii*"):
-            if not _is_phantom(path):
+            if mark_of(path) is None:
                 raise OptionError(f"OUT: {path} was not made by `kitsam phantom`; name another folder")
 
 
-def _is_phantom(path: Path) -> bool:
-    try:
-        description = nib.load(path).header["descrip"].item()
-    except UNREADABLE:
-        return False
-    return description.startswith(MARK.encode())
-
-
-def write_volume(path: Path, image: nib.Nifti1Image, seed: int, name: str) -> None:
+def write_volume(path: Path, image: nib.Nifti1Image, origin: Origin, seed: int, name: str) -> None:
     """Write a case's volume with a mark that says whence it is."""
     # The header has room for 79 letters.
-    image.header["descrip"] = f"{MARK}, seed {seed}, {name}".encode()[:79]
+    image.header["descrip"] = f"{MARKS[origin]}, seed {seed}, {name}".encode()[:79]
     image.header.set_xyzt_units("mm")
     # Level 1: CT noise hardly compresses further, at several times the cost. No time stamp: a case has the same bytes
     # at any time.

@@ -69,7 +69,8 @@ def _write_case(config: PhantomConfig) -> Callable[[tuple[str, Path]], None]:
             raise CaseError(f"{path}: labels neither kidney nor tumor nor cyst: there is nothing to render a CT around")
         image = render(label.voxels, label.spacing, name, config.seed)
         for file, voxels in ((IMAGING, image), (SEGMENTATION, label.voxels)):
-            write_volume(config.out / name / file, _in_file(voxels, label.geometry), config.seed, name)
+            volume = _in_file(voxels, label.geometry)
+            write_volume(config.out / name / file, volume, "rendered", config.seed, name)
 
     return write
 

@@ -152,12 +152,17 @@ def test_an_unusable_metrics_file_is_named(content, message, tmp_path):
     assert str(tmp_path / "metrics.json") in str(error.value)
 
 
-def test_the_table_shows_the_summary_first_and_says_whose_the_papers_figures_are(scores):
+def text_of(table) -> str:
     console = Console(width=100, record=True, file=StringIO())
-    console.print(results_table(scores))
-    text = console.export_text()
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_table_shows_the_summary_first_and_says_whose_the_papers_figures_are(scores):
+    text = text_of(results_table(scores, paper=True))
     lines = [line.split("│")[1:-1] for line in text.splitlines() if "│" in line]
     assert [line[0].strip() for line in lines[:3]] == ["Dice", "surface Dice", "tumor Dice"]
     assert lines[0][1].strip() == f"{summarize(scores)['Dice']:.3f}"
     assert [line[5].strip() for line in lines[:5]] == ["0.432", "0.239", "0.222", "0.807", "0.268"]
     assert "test cases of KiTS23" in text
+    assert "paper" not in text_of(results_table(scores)) and "0.432" not in text_of(results_table(scores))

@@ -58,11 +58,13 @@ def test_good_predictions_are_scored_alike_in_any_orientation(run, data, predict
     for row in rows.values():
         assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-6)
     assert content["settings"] == {
-        "command": "score", "data": str(data), "predictions": str(predictions), "only_present": False
+        "command": "score", "data": str(data), "predictions": str(predictions), "only_present": False,
+        "origins": {"scan": 4},
     }  # fmt: skip
     printed = capsys.readouterr()
     assert "warning" not in printed.err
-    assert "metrics.csv" in printed.out and "metrics.json" in printed.out and "0.432" in printed.out
+    assert "metrics.csv" in printed.out and "metrics.json" in printed.out
+    assert "4 scans that are no whole cases of KiTS23" in printed.out and "paper" not in printed.out
 
 
 def test_what_is_missing_extra_or_misnamed_is_listed(run, predictions, anatomy, save, capsys):

@@ -123,7 +123,7 @@ def _stages(at: Folders, sizes: Sizes) -> list[tuple[str, Callable[..., int], Op
         ("embed: encode their slices", embedding.run, embed_config(at, sizes)),
         *((f"train: the {target} decoder", loop.train, train_config(at, target, sizes)) for target in TARGETS),
         ("evaluate: label the validation cases", evaluate.run, evaluate_config(at)),
-        ("report: results, curves, overlays", page.run, ReportConfig(at.results)),
+        ("report: results, curves, overlays", page.run, ReportConfig([at.results])),
     ]
 
 

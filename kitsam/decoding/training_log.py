@@ -23,15 +23,14 @@ from kitsam.system.files import read_yaml
 from kitsam.system.records import as_record
 
 VALIDATION_COLUMNS = {"dice": "val_dice", "dice_pooled": "val_dice_pooled"}
-NOTHING = np.empty(0)
 
 
 class Rate(NamedTuple):
     """A number that goes along with the steps; none where the log does not tell it."""
 
     label: str
-    steps: np.ndarray = NOTHING  # (N,)
-    values: np.ndarray = NOTHING  # (N,)
+    steps: np.ndarray  # (N,)
+    values: np.ndarray  # (N,)
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ class TrainingLog:
     validation_steps: np.ndarray  # (M,)
     validation_dice: np.ndarray  # (M,) the one by which the best decoder is chosen
     strata: Counter[str]  # slices that the run trained on
-    learning_rate: Rate = Rate("learning\nrate")
-    slices_per_second: Rate = Rate("slices/s")
-    config: _RunConfig = field(default_factory=_RunConfig)
+    learning_rate: Rate
+    slices_per_second: Rate
+    config: _RunConfig
 
     @property
     def best(self) -> tuple[int, float] | None:

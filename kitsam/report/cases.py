@@ -16,7 +16,7 @@ from kitsam.evaluation.workers import case_workers
 from kitsam.pictures.overlay import OUTLINES
 from kitsam.report.config import SINGLE_FILE_MB
 from kitsam.report.rendering import page_templates
-from kitsam.report.viewer import Detail, Viewer, view
+from kitsam.report.viewer import Detail, view
 from kitsam.system.console import progress
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import write_text

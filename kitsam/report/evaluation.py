@@ -12,7 +12,6 @@ from kitsam.ct.case import CaseFiles, find_cases, find_test_cases
 from kitsam.evaluation.compare import Comparison, read_comparison
 from kitsam.evaluation.origins import SETTING, Kind, count_origins, is_like_the_papers, origins_text
 from kitsam.evaluation.results import JSON_NAME, Metrics, read_metrics
-from kitsam.report.runs import runs_by_name
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import read_json
 from kitsam.system.options import as_list

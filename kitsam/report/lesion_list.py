@@ -74,7 +74,7 @@ def _rows(
                 outcome,
                 len(points) * geometry.voxel_ml,
                 largest_diameter(points, geometry.canonical) / 10,
-                tuple(int(round(value)) for value in middle.tolist()),
+                tuple(round(value) for value in middle.tolist()),
             )
         )
     return rows

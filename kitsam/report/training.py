@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypedDict
 from kitsam.ct.labels import TARGETS
 from kitsam.decoding.training_log import TrainingLog, read_log
 from kitsam.evaluation.results import Metrics
-from kitsam.pictures.training_plots import training_curve
 from kitsam.report.runs import runs_by_name
+from kitsam.report.training_plot import training_curve
 from kitsam.shards import manifest
 from kitsam.system.errors import KitsamError
 from kitsam.system.records import read_record

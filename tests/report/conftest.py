@@ -7,13 +7,16 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
+from resources import text_of
+from two_kidneys import SPACING, kidney_image, kidney_labels
 
 from kitsam.ct.labels import TARGETS, target_mask
 from kitsam.evaluation.answers import Heard
 from kitsam.evaluation.metrics import score_case
 from kitsam.evaluation.results import write_metrics
+from kitsam.report import page
+from kitsam.report.config import ReportConfig
 
-SPACING = (4.0, 1.5, 1.5)  # mm between slices, rows, columns
 IPL = np.array([[0, 0, -SPACING[2], 0], [0, -SPACING[1], 0, 0], [-SPACING[0], 0, 0, 0], [0, 0, 0, 1.0]])
 
 
@@ -25,24 +28,12 @@ class Evaluation(NamedTuple):
 
 @pytest.fixture(scope="session")
 def labels() -> np.ndarray:
-    """(S, H, W): two kidneys, in one of them a tumor, in the other a cyst."""
-    z, y, x = np.indices((12, 80, 100))
-
-    def ball(cz: float, cy: float, cx: float, radius: float) -> np.ndarray:
-        return (3 * (z - cz)) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < radius**2
-
-    volume = np.zeros(z.shape, np.uint8)
-    volume[ball(6, 45, 30, 13) | ball(6, 45, 70, 13)] = 1
-    volume[ball(4, 52, 28, 7)] = 2
-    volume[ball(8, 38, 72, 6)] = 3
-    return volume
+    return kidney_labels()
 
 
 @pytest.fixture(scope="session")
 def image(labels) -> np.ndarray:
-    """(S, H, W) float32 HU."""
-    noise = np.random.default_rng(0).normal(0, 10, labels.shape)
-    return (np.choose(labels, (-60, 160, 80, 10)) + noise).astype(np.float32)
+    return kidney_image(labels)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +55,9 @@ def evaluation(tmp_path_factory, labels, image) -> Evaluation:
     for target in ("roi", "tumor", "cyst"):
         (runs / target).mkdir(parents=True)
         (runs / target / "metrics.jsonl").write_text("".join(map(_log_line, range(1, 61))))
-        (runs / target / "config.yaml").write_text(f"target: {target}\nnote: <b>bold</b>\n")
+        (runs / target / "config.yaml").write_text(
+            f"target: {target}\nquotas:\n  kidney: 1\n  tumor: 1\nnote: <b>bold</b>\n"
+        )
     shards.mkdir()
     strata = {"background": 4000, "kidney": 3000, "tumor": 2000, "cyst": 700, "tumor_cyst": 300}
     (shards / "manifest.json").write_text(json.dumps({"strata": strata}))
@@ -78,6 +71,31 @@ def evaluation(tmp_path_factory, labels, image) -> Evaluation:
     }
     write_metrics(folder / "results", scores, settings, {"case_<99>": "truncated & lost"})
     return Evaluation(folder / "results", settings, scores)
+
+
+@pytest.fixture(scope="session")
+def report(evaluation, tmp_path_factory) -> Path:
+    """The report of an evaluation that has everything; beside it the pages of its cases."""
+    path = tmp_path_factory.mktemp("report") / "page.html"
+    assert page.run(ReportConfig([evaluation.folder], path)) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def html(report) -> str:
+    return report.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def text_of_report(tmp_path):
+    """The text of a report on other scores or settings."""
+
+    def write(scores, settings, skipped=()) -> str:
+        write_metrics(tmp_path, scores, settings, dict(skipped))
+        assert page.run(ReportConfig([tmp_path])) == 0
+        return text_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+    return write
 
 
 def _heard(truth: np.ndarray, predicted: np.ndarray, level: int) -> Heard:

@@ -88,14 +88,21 @@ def test_the_scale_is_a_centimeter_long(opened_case):
     assert shares == pytest.approx(10 / mm, rel=0.02)
 
 
-@pytest.mark.parametrize("where", ["opened", "opened_case"])
-def test_nothing_is_fetched_and_nothing_is_cut_off(where, request):
-    opened = request.getfixturevalue(where)
-    assert all(url.startswith(("file:", "data:")) for url in opened.requests)
-    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    pictures = opened.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
+def check_whole(browser) -> None:
+    """Nothing is fetched, nothing is cut off, all pictures are there."""
+    assert all(url.startswith(("file:", "data:")) for url in browser.requests)
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    pictures = browser.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
     assert pictures and all(pictures)
-    assert opened.errors == []
+    assert browser.errors == []
+
+
+def test_nothing_is_fetched_and_nothing_of_the_report_is_cut_off(opened):
+    check_whole(opened)
+
+
+def test_nothing_is_fetched_and_nothing_of_a_case_is_cut_off(opened_case):
+    check_whole(opened_case)
 
 
 def test_a_comparison_is_not_cut_off_either(browser, evaluation, tmp_path):

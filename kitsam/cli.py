@@ -88,7 +88,9 @@ COMMANDS = {
         "bench.config:BenchCascadeConfig", "bench.cascade:run", "from answers to labels, against scipy"
     ),
     "doctor": Command("doctor:DoctorConfig", "doctor:run", "versions, devices, limits, and what is missing for what"),
-    "report": Command("report.config:ReportConfig", "report.page:run", "an evaluation to look at, or several side by side"),
+    "report": Command(
+        "report.config:ReportConfig", "report.page:run", "an evaluation to look at, or several side by side"
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 
-from kitsam.ct.labels import TARGET_CLASSES
+from kitsam.ct.labels import CLASS_NAMES, TARGET_CLASSES
 from kitsam.system.files import complete_or_absent
 
 WINDOW = (-160.0, 240.0)  # HU
@@ -95,7 +95,15 @@ def choose_slices(prediction: np.ndarray | None, truth: np.ndarray | None, count
 
 def _areas(volume: np.ndarray) -> np.ndarray:
     """(S, 3) pixels inside each of OUTLINES."""
-    return np.stack([np.isin(volume, classes).sum(axis=(1, 2)) for classes, _, _ in OUTLINES], axis=1)
+    counts = np.stack([np.bincount(labels.ravel(), minlength=len(CLASS_NAMES)) for labels in volume])
+    return np.stack([counts[:, list(classes)].sum(axis=1) for classes, _, _ in OUTLINES], axis=1)
+
+
+def is_in(labels: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
+    """Labels of any shape -> bool of the same shape; several times faster than `np.isin`."""
+    table = np.zeros(len(CLASS_NAMES), bool)
+    table[list(classes)] = True
+    return table[labels]
 
 
 def _candidates(
@@ -173,7 +181,7 @@ def _prediction_style(truth: np.ndarray | None) -> LineStyle:
 
 
 def _outline(axes: Axes, labels: np.ndarray | None, classes: tuple[int, ...], color: str, style: LineStyle) -> None:
-    inside = None if labels is None else np.isin(labels, classes)
+    inside = None if labels is None else is_in(labels, classes)
     if inside is None or not inside.any():
         return
     # With a border of nothing around it, an outline also closes along the edge of the picture.

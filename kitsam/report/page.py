@@ -4,7 +4,7 @@ The page is whole by itself: the worst, the median and the best case stand in it
 `SECTIONS` and the template of its name. All cores draw cases, of 200 slices of 512 x 512 one in some 6 seconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from kitsam.system.files import write_text
 from kitsam.system.outputs import files_in, refuse_overwriting
 
 CASES_ENDING = "_cases"  # of the folder beside NAME.html
+ROOM_BESIDE_CASES = 1_500_000  # bytes of a report of 500 cases without pictures
 
 
 def run(config: ReportConfig) -> int:
@@ -76,14 +77,17 @@ def _tasks(config: ReportConfig, evaluation: Evaluation) -> list[CaseTask]:
     return tasks
 
 
-def _within_limit(cases: dict[str, CasePart], links: dict[str, str]) -> tuple[dict[str, CasePart], dict[str, str]]:
+def _within_limit(
+    cases: Mapping[str, CasePart], links: Mapping[str, str]
+) -> tuple[dict[str, CasePart], dict[str, str]]:
     """The cases that the one file has room for, the worst first."""
-    room = SINGLE_FILE_MB * 1_000_000 * 0.95
+    room = SINGLE_FILE_MB * 1_000_000 - ROOM_BESIDE_CASES
     kept = {}
     for name, part in cases.items():
-        room -= len(part.html or "")
-        if room > 0:
-            kept[name] = part
+        room -= len((part.html or "").encode())
+        if room < 0:
+            break
+        kept[name] = part
     if len(kept) < len(cases):
         warn(f"--single_file: no room in {SINGLE_FILE_MB} MB for {len(cases) - len(kept)} of {len(cases)} cases")
     return kept, {name: link for name, link in links.items() if name in kept}

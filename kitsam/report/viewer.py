@@ -13,7 +13,7 @@ from contourpy import LineType, contour_generator
 from PIL import Image
 
 from kitsam.ct.case import Case
-from kitsam.pictures.overlay import MARGIN_MM, OUTLINES, choose_slices, crop
+from kitsam.pictures.overlay import MARGIN_MM, OUTLINES, choose_slices, crop, is_in
 from kitsam.report.lesion_list import LesionRow, Point, list_lesions
 
 STORED = (-300.0, 500.0)  # HU of black and white in a JPEG
@@ -74,27 +74,52 @@ class Viewer(NamedTuple):
         }
 
 
+class _Cut(NamedTuple):
+    """A case where something is labeled, with some tissue around; all slices."""
+
+    image: np.ndarray  # (S, h, w) HU
+    labels: dict[str, np.ndarray]  # (S, h, w) uint8, of the truth, and of the prediction if there is one
+    anywhere: np.ndarray  # (S, h, w) bool: labeled by either
+    corner: Point  # of its first voxel, in the scan
+    shape: tuple[int, int, int]  # of the scan
+    spacing: tuple[float, float, float]
+
+
 def view(case: Case, prediction: np.ndarray | None, detail: Detail) -> Viewer:
     """A labeled case, where something is labeled. `prediction`: (S, H, W) labels."""
-    volumes = {"truth": case.label} if prediction is None else {"truth": case.label, "prediction": prediction}
-    anywhere = np.any([volume > 0 for volume in volumes.values()], axis=0)
-    chosen = choose_slices(prediction, case.label, len(case.image))
-    lesions = list_lesions(case.label, prediction, case.geometry)
-    rows, columns = crop(anywhere.any(axis=0), case.spacing[1:])
-    slices = _around(anywhere.any(axis=(1, 2)), case.spacing[0])
-    box = slices, rows, columns
-    of_lesions = [{lesion.at[axis] for lesion in lesions[:MOST_LESIONS]} for axis in range(3)]
-    axial = _spread(anywhere, 0, detail.axial) | set(chosen) | of_lesions[0]
+    cut = _cut(case, prediction)
+    truth, predicted = cut.labels["truth"], cut.labels.get("prediction")
+    chosen = choose_slices(predicted, truth, len(cut.image))
+    lesions = [
+        lesion._replace(at=tuple(place + start for place, start in zip(lesion.at, cut.corner)))
+        for lesion in list_lesions(truth, predicted, case.geometry)
+    ]
+    of_lesions = [{lesion.at[axis] - cut.corner[axis] for lesion in lesions[:MOST_LESIONS]} for axis in range(3)]
     # Of the slices chosen the first is the one that tells most.
     first = next(iter(chosen))
-    planes = {"axial": _plane(case, volumes, 0, axial, box, first)}
-    if detail.across and len(case.image) >= FEWEST_SLICES and anywhere.any():
+    slices = _around(cut.anywhere.any(axis=(1, 2)), cut.spacing[0])
+    planes = {"axial": _plane(cut, 0, _spread(cut, 0, detail.axial) | {*chosen} | of_lesions[0], slices, first)}
+    if detail.across and len(cut.image) >= FEWEST_SLICES and cut.anywhere.any():
         for axis in (1, 2):
-            areas = anywhere.sum(axis=tuple(other for other in range(3) if other != axis))
-            wanted = _spread(anywhere, axis, detail.across) | of_lesions[axis]
-            planes[PLANES[axis]] = _plane(case, volumes, axis, wanted, box, int(areas.argmax()))
-    jumps = [Jump((z, *_middle(anywhere[z])), reason) for z, reason in sorted(chosen.items())]
+            fullest = int(cut.anywhere.sum(axis=_others(axis)).argmax())
+            planes[PLANES[axis]] = _plane(
+                cut, axis, _spread(cut, axis, detail.across) | of_lesions[axis], slices, fullest
+            )
+    jumps = [Jump((z, *_middle(cut, z)), reason) for z, reason in sorted(chosen.items())]
     return Viewer(planes, jumps, lesions, prediction is not None)
+
+
+def _cut(case: Case, prediction: np.ndarray | None) -> _Cut:
+    volumes = {"truth": case.label} if prediction is None else {"truth": case.label, "prediction": prediction}
+    rows, columns = crop(np.any([volume.max(axis=0) > 0 for volume in volumes.values()], axis=0), case.spacing[1:])
+    labels = {side: np.ascontiguousarray(volume[:, rows, columns]) for side, volume in volumes.items()}
+    anywhere = np.any([volume > 0 for volume in labels.values()], axis=0)
+    corner = (0, rows.start or 0, columns.start or 0)
+    return _Cut(case.image[:, rows, columns], labels, anywhere, corner, case.image.shape, case.spacing)
+
+
+def _others(axis: int) -> tuple[int, int]:
+    return tuple(other for other in range(3) if other != axis)
 
 
 def _around(filled: np.ndarray, spacing: float) -> slice:
@@ -106,43 +131,36 @@ def _around(filled: np.ndarray, spacing: float) -> slice:
     return slice(max(int(places[0]) - margin, 0), int(places[-1]) + margin + 1)
 
 
-def _spread(filled: np.ndarray, axis: int, most: int) -> set[int]:
+def _spread(cut: _Cut, axis: int, most: int) -> set[int]:
     """Slices along an axis from the first filled one to the last, evenly."""
-    places = np.flatnonzero(filled.any(axis=tuple(other for other in range(3) if other != axis)))
-    first, last = (places[0], places[-1]) if len(places) else (0, filled.shape[axis] - 1)
+    places = np.flatnonzero(cut.anywhere.any(axis=_others(axis)))
+    first, last = (places[0], places[-1]) if len(places) else (0, cut.anywhere.shape[axis] - 1)
     return set(np.linspace(first, last, min(last - first + 1, most)).round().astype(int).tolist())
 
 
-def _middle(mask: np.ndarray) -> tuple[int, int]:
-    """Row and column of what is inside; of the whole slice where nothing is."""
+def _middle(cut: _Cut, z: int) -> tuple[int, int]:
+    """Row and column in the scan of what is labeled on a slice; of the whole slice where nothing is."""
+    mask = cut.anywhere[z]
     points = np.argwhere(mask) if mask.any() else np.array([mask.shape]) / 2
-    row, column = points.mean(axis=0)
+    row, column = points.mean(axis=0) + cut.corner[1:]
     return int(row), int(column)
 
 
-def _plane(
-    case: Case,
-    volumes: dict[str, np.ndarray],
-    axis: int,
-    wanted: set[int],
-    box: tuple[slice, slice, slice],
-    first: int,
-) -> Plane:
-    """The wanted slices along an axis, cut to the box across it; `first`: the one to be shown first."""
-    across = [other for other in range(3) if other != axis]
-    spacing = case.spacing[across[0]], case.spacing[across[1]]
+def _plane(cut: _Cut, axis: int, wanted: set[int], slices: slice, first: int) -> Plane:
+    """The wanted slices along an axis; across them those of `slices`. `first`: the one to be shown first."""
+    spacing = tuple(cut.spacing[other] for other in _others(axis))
     indices = sorted(wanted | {first})
     frames = []
     for index in indices:
-        cut = tuple(index if other == axis else box[other] for other in range(3))
+        place = (index,) if axis == 0 else (slices, *(index if other == axis else slice(None) for other in (1, 2)))
         paths = {
-            side: [outline_path(np.isin(volume[cut], classes)) for classes, _, _ in OUTLINES]
-            for side, volume in volumes.items()
+            side: [outline_path(is_in(volume[place], classes)) for classes, _, _ in OUTLINES]
+            for side, volume in cut.labels.items()
         }
-        unit = "slice" if axis == 0 else PLANES[axis]
-        caption = f"{unit} {index + 1} of {case.image.shape[axis]}"
-        frames.append(Frame(_jpeg(case.image[cut], spacing), caption, paths, index))
-        size = case.image[cut].shape
+        at = index + cut.corner[axis]
+        caption = f"{'slice' if axis == 0 else PLANES[axis]} {at + 1} of {cut.shape[axis]}"
+        frames.append(Frame(_jpeg(cut.image[place], spacing), caption, paths, at))
+        size = cut.image[place].shape
     return Plane(frames, indices.index(first), size, spacing)
 
 

@@ -176,12 +176,12 @@ def test_a_single_file_holds_every_case_and_no_page_is_written(evaluation, tmp_p
 
 
 def test_a_single_file_says_what_it_has_no_room_for(evaluation, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(page, "SINGLE_FILE_MB", 0.2)
+    monkeypatch.setattr(page, "ROOM_BESIDE_CASES", 29_800_000)
     path = tmp_path / "report.html"
     assert page.run(ReportConfig([evaluation.folder], path, single_file=True)) == 0
     shown = len(planes_of(path.read_text(encoding="utf-8")))
     assert 0 < shown < 4
-    assert f"no room in 0.2 MB for {4 - shown} of 4 cases" in capsys.readouterr().err
+    assert f"no room in 30 MB for {4 - shown} of 4 cases" in capsys.readouterr().err
 
 
 def test_many_cases_are_drawn_by_several_processes_to_the_same_pages(evaluation, report, tmp_path, monkeypatch):

@@ -185,9 +185,9 @@ def test_report_keeps_all_it_is_written_from(project, unharmed):
     shutil.copy(data / "case_00000" / "segmentation.nii.gz", results / "case_00000.nii.gz")
     assert score(ScoreConfig(results, data, results, only_present=True, workers=1)) == 0
     for out in (results / "metrics.json", results / "metrics.csv", data / "case_00000" / "imaging.nii.gz"):
-        unharmed(run, ReportConfig(results, out), project, out)
+        unharmed(run, ReportConfig([results], out), project, out)
     for _ in range(2):
-        assert run(ReportConfig(results)) == run(ReportConfig(results, results / "again.html")) == 0
+        assert run(ReportConfig([results])) == run(ReportConfig([results], results / "again.html")) == 0
 
 
 def test_fingerprint_keeps_the_data(project, unharmed):

@@ -16,7 +16,7 @@ class FailedLesion(NamedTuple):
     diameter_cm: float  # of a ball of this volume: metrics.json knows no shape
 
 
-def failures(metrics: Metrics) -> dict[str, Any]:
+def what_failed(metrics: Metrics) -> dict[str, Any]:
     """Lesions from the largest on."""
     missed, false = (_lesions(metrics, side) for side in ("missed", "false"))
     low = {name: case.kidney_and_mass_dice for name, case in metrics.scores.items() if not case.missing}

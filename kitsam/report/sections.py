@@ -23,9 +23,9 @@ from kitsam.pictures.charts import KIDNEY, TUMOR
 from kitsam.pictures.overlay import OUTLINES
 from kitsam.report.cases import CasePart
 from kitsam.report.evaluation import Evaluation
-from kitsam.report.failures import failures
+from kitsam.report.failures import what_failed
 from kitsam.report.runs import runs_by_name
-from kitsam.report.training import training
+from kitsam.report.training import how_trained
 
 PACKAGES = ("torch", "accelerate", "segment-anything", "numpy", "scipy", "nibabel", "matplotlib")
 PLACES = {1: ["Only case"], 2: ["Worst", "Best"], 3: ["Worst", "Median", "Best"]}
@@ -62,6 +62,11 @@ def results(report: Report) -> Values:
     lesions = [(kind, one, detection_cells(one)) for kind, one in detections(scores).items()]
     constants = {"figure_note": FIGURE_NOTE, "size_names": SIZE_NAMES}
     return {"rows": result_rows(scores, report.evaluation.is_like_the_papers), "lesions": lesions, **constants}
+
+
+def failures(report: Report) -> Values:
+    """Cases left out or without a prediction, lesions missed and lesions invented."""
+    return what_failed(report.metrics)
 
 
 def beside(report: Report) -> Values:
@@ -121,6 +126,11 @@ def _agreement(true: list[float], predicted: list[float]) -> str:
     return text if limits is None else f"{text}, 95 % limits {limits[0]:+.1f} to {limits[1]:+.1f} mL"
 
 
+def training(report: Report) -> Values:
+    """The decoders' curves, and the slices that they were to see and saw."""
+    return how_trained(report.metrics)
+
+
 def settings(report: Report) -> Values:
     """What the numbers were made with."""
     paths = {name: run / CONFIG for name, run in runs_by_name(report.metrics.settings).items()}
@@ -130,21 +140,13 @@ def settings(report: Report) -> Values:
     return {"configs": configs, "versions": versions}
 
 
-def _of_metrics(section: Callable[[Metrics], Values]) -> Callable[[Report], Values]:
-    def give(report: Report) -> Values:
-        return section(report.metrics)
-
-    give.__name__ = section.__name__
-    return give
-
-
 # By the titles in the table of contents.
 SECTIONS: dict[str, Callable[[Report], Values]] = {
     "Results": results,
-    "What went wrong": _of_metrics(failures),
+    "What went wrong": failures,
     "Beside the official metrics": beside,
     "Cases to look at": cases_to_show,
     "All cases": all_cases,
-    "Training": _of_metrics(training),
+    "Training": training,
     "Settings and versions": settings,
 }

@@ -27,7 +27,7 @@ class _ShardSet(TypedDict):
     strata: dict[str, int]  # training slices
 
 
-def training(metrics: Metrics) -> dict[str, Any]:
+def how_trained(metrics: Metrics) -> dict[str, Any]:
     runs, shards = runs_by_name(metrics.settings), metrics.settings.get("shards")
     logs = {name: attempt(read_log, run) for name, run in runs.items()}
     known = {name: log for name, log in logs.items() if isinstance(log, TrainingLog)}

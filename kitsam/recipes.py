@@ -51,7 +51,7 @@ def print_launcher(config: LaunchConfig) -> int:
 
 def _give(folder: str, config: ConfigConfig | LaunchConfig, name_of: Callable[[Path], str]) -> int:
     """`name_of`: what a file below the folder is called."""
-    root = find_folder(folder)
+    root = _find_folder(folder)
     files = {name_of(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
     chosen = files if config.name is None else {config.name: _choose(files, config)}
     if config.out:
@@ -66,7 +66,7 @@ def _give(folder: str, config: ConfigConfig | LaunchConfig, name_of: Callable[[P
     return 0
 
 
-def find_folder(name: str) -> Path:
+def _find_folder(name: str) -> Path:
     """In the installed package, else in the project that this package is a part of."""
     package = Path(__file__).parent
     return package / name if (package / name).is_dir() else package.parent / name

@@ -1,6 +1,7 @@
 """A small scan with labels: two kidneys, in one of them a tumor, in the other a cyst."""
 
 import numpy as np
+import pytest
 
 SPACING = (4.0, 1.5, 1.5)  # mm between slices, rows, columns
 
@@ -23,3 +24,13 @@ def kidney_image(labels: np.ndarray) -> np.ndarray:
     """(S, H, W) labels -> (S, H, W) float32 HU."""
     noise = np.random.default_rng(0).normal(0, 10, labels.shape)
     return (np.choose(labels, (-60, 160, 80, 10)) + noise).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def labels() -> np.ndarray:
+    return kidney_labels()
+
+
+@pytest.fixture(scope="session")
+def image(labels) -> np.ndarray:
+    return kidney_image(labels)

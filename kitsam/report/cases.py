@@ -24,7 +24,7 @@ from kitsam.system.errors import KitsamError
 from kitsam.system.files import write_text
 
 INSIDE = Detail(axial=50, across=0)  # of the worst, the median and the best case in the report itself
-PAGE = Detail(axial=120, across=40)
+PAGE = Detail(axial=80, across=30)
 FEW_CASES = 4  # which are drawn before other processes have begun
 FRAME_BYTES = 16_000  # of a slice in a page, outlines too: measured 14,400 on drawn cases of 512 x 512
 

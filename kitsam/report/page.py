@@ -1,7 +1,7 @@
 """`kitsam report`: everything about an evaluation as one HTML page, and each case as a page beside it.
 
 The page is whole by itself: the worst, the median and the best case stand in it. A section is a function of
-`SECTIONS` and the template of its name. All cores draw cases, of 200 slices of 512 x 512 one in some 6 seconds.
+`SECTIONS` and the template of its name. All cores draw cases; 200 slices of 512 x 512 take one of them some 7 seconds.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,13 +1,5 @@
-import numpy as np
-import pytest
-from two_kidneys import kidney_image, kidney_labels
+"""The scan that is drawn."""
 
+from two_kidneys import image, labels
 
-@pytest.fixture(scope="session")
-def labels() -> np.ndarray:
-    return kidney_labels()
-
-
-@pytest.fixture(scope="session")
-def image(labels) -> np.ndarray:
-    return kidney_image(labels)
+__all__ = ["image", "labels"]

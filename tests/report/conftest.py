@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from resources import text_of
-from two_kidneys import SPACING, kidney_image, kidney_labels
+from two_kidneys import SPACING, image, labels
 
 from kitsam.ct.labels import TARGETS, target_mask
 from kitsam.evaluation.answers import Heard
@@ -19,21 +19,13 @@ from kitsam.report.config import ReportConfig
 
 IPL = np.array([[0, 0, -SPACING[2], 0], [0, -SPACING[1], 0, 0], [-SPACING[0], 0, 0, 0], [0, 0, 0, 1.0]])
 
+__all__ = ["image", "labels"]  # fixtures
+
 
 class Evaluation(NamedTuple):
     folder: Path
     settings: dict
     scores: dict
-
-
-@pytest.fixture(scope="session")
-def labels() -> np.ndarray:
-    return kidney_labels()
-
-
-@pytest.fixture(scope="session")
-def image(labels) -> np.ndarray:
-    return kidney_image(labels)
 
 
 @pytest.fixture(scope="session")

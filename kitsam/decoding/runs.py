@@ -6,12 +6,13 @@ decoder is never asked about a scan that it was trained on, whatever the scan is
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kitsam.ct.labels import Target
 from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.records import CONFIG, DECODER, SHARD_SET, DecoderRecord, ShardSetRecord
 from kitsam.sam.decoder import BoxDecoder, decoder_from
 from kitsam.shards.manifest import Manifest, Signature, check_signature
 from kitsam.shards.reader import ShardSet
@@ -20,31 +21,6 @@ from kitsam.system.files import read_yaml
 from kitsam.system.records import as_record
 from kitsam.system.seals import read_sealed
 from kitsam.system.tensors import read_tensors, write_tensors
-
-CONFIG, SHARD_SET, DECODER, METRICS = "config.yaml", "shard_set.json", "decoder.safetensors", "metrics.jsonl"
-
-Scans = dict[str, str]  # case -> SHA-256 of its scan, or its own name where the shard set does not know
-
-
-@dataclass(frozen=True)
-class ShardSetRecord:
-    """What a run keeps of the shard set that it trains on; the content of `shard_set.json`."""
-
-    signature: Signature
-    grid: int  # cells a side of an embedding
-    fingerprint: str | None = None  # runs of an older version know neither set nor scans
-    fold: int | None = None
-    train: Scans = field(default_factory=dict)  # what the decoder has seen, its first weights included
-    val: Scans = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class DecoderRecord:
-    """What a decoder's header says of it."""
-
-    target: Target
-    prompt: PromptConfig
-    shard_set: ShardSetRecord
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kitsam.decoding.runs import METRICS
+from kitsam.decoding.records import METRICS
 from kitsam.system.errors import KitsamError
 
 

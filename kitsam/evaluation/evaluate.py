@@ -20,6 +20,7 @@ from accelerate import PartialState
 
 from kitsam.ct.case import CaseFiles, find_cases, paths_of
 from kitsam.ct.labels import TARGETS, Target
+from kitsam.ct.phantom_mark import is_phantom
 from kitsam.ct.volume import Volume
 from kitsam.decoding.config import runs_of
 from kitsam.decoding.runs import check_leak, each_run, load_runs
@@ -49,6 +50,9 @@ from kitsam.system.processes import report_lost_peer, start_processes
 from kitsam.system.shares import Part
 
 MOST_WAITING = 2  # label maps that wait for a worker, for each of them
+
+
+Digests = dict[Target, str | list[str]]  # SHA-256 of the decoders' files
 
 
 def run(config: EvaluateConfig) -> int:
@@ -91,14 +95,15 @@ def _evaluate(
 ) -> int:
     """Score what is missing, then write the results of all. Returns the exit code."""
     labelling = labelling_of(config, files, shards, runs, processes.device)
-    fingerprint, missing = decide(lambda: _missing(config, runs, shards))
+    decoders = decide(lambda: _digests(runs))
+    fingerprint, missing = decide(lambda: _missing(config, decoders, shards))
     entries = {entry.case: entry for entry in shards.manifest.val}
     shares = share_cases(
         [entries[name].samples for name in missing], config.cascade.batch_size, processes.num_processes
     )
     cases = [Case(entries[name], files[name], spans_of(shares, index)) for index, name in enumerate(missing)]
     _score_cases(cases, shares[processes.process_index], labelling, config, fingerprint)
-    return decide(lambda: _finish(config, sorted(entries), runs, shards))
+    return decide(lambda: _finish(config, files, sorted(entries), runs, decoders, shards))
 
 
 class Case(NamedTuple):
@@ -109,12 +114,16 @@ class Case(NamedTuple):
     spans: list[Part]  # of the processes that label it
 
 
-def _missing(config: EvaluateConfig, runs: TrainedRuns, shards: ShardSet) -> tuple[str, list[str]]:
+def _missing(config: EvaluateConfig, decoders: Digests, shards: ShardSet) -> tuple[str, list[str]]:
     """A hash of all that decides the results, and the cases that have none of it yet."""
-    fingerprint = _fingerprint(config, by_target(runs, lambda trained: sha256_of(trained.path)), shards)
+    fingerprint = _fingerprint(config, decoders, shards)
     remove_leftovers(config.out, "*/.tmp-*")
     remove_spans(config.out)
     return fingerprint, [case.case for case in shards.manifest.val if not is_done(config.out, case.case, fingerprint)]
+
+
+def _digests(runs: TrainedRuns) -> Digests:
+    return by_target(runs, lambda trained: sha256_of(trained.path))
 
 
 def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> None:
@@ -125,7 +134,7 @@ def _refuse_overwriting(config: EvaluateConfig, files: dict[str, CaseFiles]) -> 
     refuse_overwriting(outputs, [*given, *(path for folder in folders for path in files_in(folder))])
 
 
-def _fingerprint(config: EvaluateConfig, decoders: dict[Target, str | list[str]], shards: ShardSet) -> str:
+def _fingerprint(config: EvaluateConfig, decoders: Digests, shards: ShardSet) -> str:
     """A hash of all that decides a case's result."""
     causes = {"decoders": decoders, "cascade": asdict(config.cascade), "shards": asdict(shards.manifest)}
     causes.update({name: True for name in ("zero_shot", "flips") if getattr(config, name)})
@@ -203,7 +212,14 @@ def _no_label_maps(folder: Path) -> NoReturn:
     raise OptionError(f"--against: neither {JSON_NAME} nor {CSV_NAME} in {folder}: run `kitsam evaluate` there first")
 
 
-def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards: ShardSet) -> int:
+def _finish(
+    config: EvaluateConfig,
+    files: dict[str, CaseFiles],
+    names: list[str],
+    runs: TrainedRuns,
+    decoders: Digests,
+    shards: ShardSet,
+) -> int:
     """Write and print the results of all cases. Returns the exit code."""
     remove_spans(config.out)
     look_anew(config.out / CASES)
@@ -217,17 +233,20 @@ def _finish(config: EvaluateConfig, names: list[str], runs: TrainedRuns, shards:
     failed.update(lost)
     if not scores:
         raise CaseError(f"{config.data}: no validation case could be evaluated: {'; '.join(failed.values())}")
+    phantoms = sum(is_phantom(files[name].imaging) for name in scores)
     settings = {
         "command": "evaluate",
         "data": str(config.data.absolute()),
         "shards": absolute(config.shards),
         "predictions": str((config.out / PREDICTIONS).absolute()),
         "runs": by_target(runs, lambda trained: str(trained.path.parent.absolute())),
+        "decoders": decoders,
         "cascade": asdict(config.cascade),
         "fingerprint": shards.fingerprint,
         "fold": shards.fold,
         "split": {"train": list(manifest.split.train), "val": list(manifest.split.val)},
         **{name: True for name in ("zero_shot", "flips") if getattr(config, name)},
+        **({"phantoms": phantoms} if phantoms else {}),
         **({"against": str(config.against.absolute())} if config.against else {}),
         **asdict(manifest.signature),
     }

@@ -1,38 +1,40 @@
 """One safetensors file with all that `kitsam predict` needs.
 
 Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`; the header's `kitsam` entry is JSON: encoder, input settings, each
-decoder's prompts and the shard set it was trained on, and the cascade's settings.
+decoder's prompts and the shard set it was trained on, the cascade's settings, and a card for people (`card.py`).
 
 Format 2 is written where a target has several runs, whose tensors are `roi.0.*`, `roi.1.*`, ... and whose shard sets
 are a list: a version of kitsam that would ask the first of them alone refuses it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from kitsam import __version__
 from kitsam.ct.config import InputConfig
 from kitsam.ct.labels import Target
-from kitsam.decoding.config import PromptConfig, runs_of
+from kitsam.decoding.config import runs_of
 from kitsam.decoding.ensemble import Ensemble
-from kitsam.decoding.runs import DECODER, ShardSetRecord, TrainedDecoder, load_runs
+from kitsam.decoding.records import DECODER, ShardSetRecord
+from kitsam.decoding.runs import TrainedDecoder, load_runs
+from kitsam.inference.card import ONE_RUN, SEVERAL_RUNS, Card, Header, as_header, line_of
 from kitsam.inference.config import BundleConfig, CascadeConfig
+from kitsam.inference.evaluations import METRICS, read_evaluations
 from kitsam.inference.trained_encoder import trained_encoder
 from kitsam.sam.checkpoints import origin_of
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import Encoder, EncoderRecord
 from kitsam.system.console import say
-from kitsam.system.errors import KitsamError, OptionError
+from kitsam.system.errors import OptionError
+from kitsam.system.options import as_list
 from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.records import as_record
 from kitsam.system.tensors import read_tensors, write_tensors
-
-ONE_RUN, SEVERAL_RUNS = FORMATS = 1, 2  # a target, at most
 
 
 @dataclass(frozen=True)
@@ -43,31 +45,15 @@ class Bundle:
     input: InputConfig
     decoders: dict[Target, Ensemble]
     cascade: CascadeConfig
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The header's `kitsam` entry."""
-
-    format: int
-    kitsam: str  # version that wrote the bundle
-    encoder: EncoderRecord
-    input: dict[str, Any]
-    prompts: dict[Target, PromptConfig]
-    cascade: CascadeConfig = field(default_factory=CascadeConfig)
-    # What each decoder was trained on; a list: of each of several.
-    shard_sets: dict[Target, ShardSetRecord | list[ShardSetRecord]] = field(default_factory=dict)
-    weights: dict[str, str] = field(default_factory=dict)  # source and license of the encoder's, where they are known
-
-    def count(self, target: Target) -> int:
-        """How many runs the target's decoders come from."""
-        known = self.shard_sets.get(target)
-        return len(known) if isinstance(known, list) else 1
+    about: str  # what its card says, in a line
 
 
 def run(config: BundleConfig) -> int:
     refuse_overwriting([config.out], [*_inputs(config), config.encoder_checkpoint])
     runs = load_runs(runs_of(config))
+    evaluations = read_evaluations(as_list(config.metrics), runs, config.cascade)
+    today = datetime.now(timezone.utc).date().isoformat()
+    card = Card(today, config.data_name, config.data_license, evaluations)
     first = runs["roi"][0]
     record = as_record(first.signature.encoder, EncoderRecord, first.path)
     encoder = trained_encoder(record, config.encoder_checkpoint)
@@ -76,19 +62,21 @@ def run(config: BundleConfig) -> int:
         for prefix, trained in zip(_prefixes(target, len(some)), some):
             tensors.update({f"{prefix}.{name}": tensor for name, tensor in trained.decoder.state_dict().items()})
     origin = origin_of(record.name, record.weights_sha256)
-    header = _Header(
+    header = Header(
         ONE_RUN if all(len(some) == 1 for some in runs.values()) else SEVERAL_RUNS,
         __version__,
-        record,
+        asdict(record),
         first.signature.input,
         {target: some[0].prompt for target, some in runs.items()},
         config.cascade,
         {target: _shard_sets(some) for target, some in runs.items()},
         asdict(origin) if origin else {},
+        card,
     )
     write_tensors(config.out, tensors, asdict(header))
     parts = [target if len(some) == 1 else f"{len(some)} {target}" for target, some in runs.items()]
     say(f"{' + '.join(['encoder', *parts])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
+    say(line_of(header))
     return 0
 
 
@@ -103,7 +91,9 @@ def _shard_sets(runs: Sequence[TrainedDecoder]) -> ShardSetRecord | list[ShardSe
 
 
 def _inputs(config: BundleConfig) -> Iterator[Path]:
-    """The files of the runs; a bundle that lies in a run's folder is none of them."""
+    """The files of the runs and evaluations; a bundle that lies in a run's folder is none of them."""
+    for folder in as_list(config.metrics):
+        yield folder / METRICS
     for folder in chain(*runs_of(config).values()):
         for path in files_in(folder):
             if path.suffix != ".safetensors" or path.name == DECODER or path.parent != folder:
@@ -115,12 +105,11 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
     if not path.is_file():
         raise OptionError(f"{option}: no such file: {path}")
     tensors, content = read_tensors(path)
-    if content is None or content.get("format") not in FORMATS:
-        raise KitsamError(f"{path}: not a bundle of format {ONE_RUN} or {SEVERAL_RUNS}")
-    header = as_record(content, _Header, path)
-    encoder = Encoder(header.encoder.name, header.encoder.input_size)
+    header = as_header(content, path)
+    record = as_record(header.encoder, EncoderRecord, path)
+    encoder = Encoder(record.name, record.input_size)
     encoder.load_own(_part(tensors, "encoder"), path)
-    size = header.encoder.grid, header.encoder.input_size
+    size = record.grid, record.input_size
     ensembles = {}
     for target, prompt in header.prompts.items():
         parts = [_part(tensors, prefix) for prefix in _prefixes(target, header.count(target))]
@@ -128,7 +117,7 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
         for decoder in decoders:
             decoder.sight = prompt.sight
         ensembles[target] = Ensemble(decoders, prompt)
-    return Bundle(encoder, as_record(header.input, InputConfig, path), ensembles, header.cascade)
+    return Bundle(encoder, as_record(header.input, InputConfig, path), ensembles, header.cascade, line_of(header))
 
 
 def _part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

@@ -53,6 +53,12 @@ class BundleConfig(Options):
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     encoder_checkpoint: Path | None = place("file", None)
     """the encoder's weights, where they are not those that `kitsam weights` cached"""
+    metrics: Runs | None = place("folder", None)
+    """for the card: folder that `kitsam evaluate` wrote of these runs, or several, such as one of each fold"""
+    data_name: str | None = None
+    """for the card: what the training data is called, such as KiTS23"""
+    data_license: str | None = None
+    """for the card: license of the training data, such as CC BY-NC-SA 4.0"""
 
     def check(self) -> None:
         if not as_list(self.roi):

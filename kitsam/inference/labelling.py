@@ -36,6 +36,7 @@ def label_scans(config: PredictConfig, tasks: list[Task]) -> int:
     model = together(
         lambda: load_model(config.model, processes.device, config.precision, config.batch_size, config.flips)
     )
+    say(f"{config.model}: {model.name.about}")
     sizes = decide(lambda: [task.scan.size for task in tasks])
     share = deal(sizes, processes.num_processes)[processes.process_index]
     failed = _label_share(config, model, tasks, share)

@@ -25,6 +25,7 @@ from kitsam.ct.views import View
 from kitsam.ct.volume import Volume
 from kitsam.inference.answers import Answers
 from kitsam.inference.bundle import read_bundle
+from kitsam.inference.card import line_of_checkpoint
 from kitsam.inference.cascade import EmbeddingSource, cascade_of, ignore, label_volume
 from kitsam.inference.config import names_checkpoint
 from kitsam.inference.drawn import canonical_boxes, canonical_prompt
@@ -192,7 +193,7 @@ def _bundle_model(path: Path, device: torch.device, precision: Precision, batch_
         label = label_volume(cascade, source, voxels.shape, volume.spacing, boxes, listener)
         return body.put_back(label, volume.voxels.shape) if body else label
 
-    return Model(ModelName(str(path.absolute()), sha256_of(path)), False, device, find_labels, flips)
+    return Model(ModelName(str(path.absolute()), sha256_of(path), bundle.about), False, device, find_labels, flips)
 
 
 def _with_work(embeddings: EmbeddingSource, work: ScanWork, shares: dict[str, float], slices: int) -> EmbeddingSource:
@@ -231,7 +232,8 @@ def _checkpoint_model(path: Path, device: torch.device, precision: Precision, ba
         embeddings = LazyEmbeddings(encode_slices)
         return label_in_boxes(decoder, embeddings, prompts, volume.voxels.shape, batch_size, question.answers)
 
-    return Model(ModelName(name, sha256_of(model_file(path))), True, device, find_labels)
+    digest = sha256_of(model_file(path))
+    return Model(ModelName(name, digest, line_of_checkpoint(name, digest)), True, device, find_labels)
 
 
 def _slice_encoder(

@@ -52,6 +52,7 @@ class PredictionRecord:
     kidneys: list[Finding] = field(default_factory=list)
     lesions: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # what is not plausible about the answer
+    about_model: str = ""  # what it learned from and how well it does; older records say nothing
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)

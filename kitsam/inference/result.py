@@ -34,6 +34,7 @@ class ModelName(NamedTuple):
 
     text: str  # path of the bundle, or name of the checkpoint
     sha256: str
+    about: str  # what it learned from and how well it does, in a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +120,12 @@ class Prediction:
             __version__,
             str(self.scan.path.absolute()) if self.scan else "",
             self.scan.sha256() if self.scan else hashlib.sha256(np.ascontiguousarray(self.volume.voxels)).hexdigest(),
-            *self.model,
+            self.model.text,
+            self.model.sha256,
             self.boxes,
             list(self.doubts),
             flips=self.flips,
+            about_model=self.model.about,
         )
 
 

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import nibabel as nib
 
-from kitsam.ct.volume import UNREADABLE
+from kitsam.ct.phantom_mark import MARK, is_phantom
 from kitsam.system.errors import OptionError
 from kitsam.system.files import complete_or_absent
-
-MARK = "kitsam phantom"  # in the header's description
 
 
 def check_folder(out: Path, names: Collection[str]) -> None:
@@ -25,16 +23,8 @@ def check_folder(out: Path, names: Collection[str]) -> None:
                 f"OUT: {out} holds {entry.name}, which is not one of the cases to make; name another folder"
             )
         for path in entry.glob("*.nii*"):
-            if not _is_phantom(path):
+            if not is_phantom(path):
                 raise OptionError(f"OUT: {path} was not made by `kitsam phantom`; name another folder")
-
-
-def _is_phantom(path: Path) -> bool:
-    try:
-        description = nib.load(path).header["descrip"].item()
-    except UNREADABLE:
-        return False
-    return description.startswith(MARK.encode())
 
 
 def write_volume(path: Path, image: nib.Nifti1Image, seed: int, name: str) -> None:

@@ -20,8 +20,7 @@ from torch import Tensor
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import complete_or_absent
 from kitsam.system.seals import SEAL, seal_of
-
-ENTRY = "kitsam"
+from kitsam.system.tensor_headers import ENTRY, parse_header
 
 
 class TensorFile(NamedTuple):
@@ -51,14 +50,11 @@ def read_tensors(path: Path) -> TensorFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (OSError, ValueError, SafetensorError) as error:
         raise KitsamError(f"{path}: cannot be read as safetensors: {error}") from error
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise KitsamError(f"{path}: damaged: {error}") from error
-    seal = header.pop(SEAL, None) if isinstance(header, dict) else None
+    header = parse_header(path, text)
+    seal = header.pop(SEAL, None) if header else None
     if seal is not None and seal != digest_of(tensors, header):
         raise KitsamError(f"{path}: damaged: its content does not fit its SHA-256")
-    return TensorFile(tensors, header if isinstance(header, dict) else None)
+    return TensorFile(tensors, header)
 
 
 def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:

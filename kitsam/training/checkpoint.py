@@ -17,7 +17,7 @@ import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from kitsam.decoding.runs import CONFIG, SHARD_SET, ShardSetRecord
+from kitsam.decoding.records import CONFIG, SHARD_SET, ShardSetRecord
 from kitsam.shards.manifest import check_signature
 from kitsam.system.coordination import decide
 from kitsam.system.errors import KitsamError, OptionError

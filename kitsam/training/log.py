@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
 from torch import Tensor
 
-from kitsam.decoding.runs import METRICS
+from kitsam.decoding.records import METRICS
 from kitsam.shards.order import SampleOrder
 from kitsam.shards.reader import ShardSet
 from kitsam.system.errors import KitsamError

@@ -17,7 +17,8 @@ from accelerate import Accelerator
 
 from kitsam.ct.strata import negative_ratio
 from kitsam.decoding.ask import TargetDecoder
-from kitsam.decoding.runs import DECODER, write_decoder
+from kitsam.decoding.records import DECODER
+from kitsam.decoding.runs import write_decoder
 from kitsam.system.compiling import compile_where_it_pays
 from kitsam.system.console import progress, say, warn
 from kitsam.system.coordination import decide, sole_writers, together

@@ -2,7 +2,7 @@
 
 import torch
 
-from kitsam.decoding.runs import CONFIG
+from kitsam.decoding.records import CONFIG
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.system.files import read_yaml
 from kitsam.system.precision import Format, faster_format

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from kitsam.ct.labels import CLASS_NAMES, TARGET_CLASSES, Target
 from kitsam.ct.strata import STRATA, strata_for
 from kitsam.decoding.initial import read_initial_decoder
-from kitsam.decoding.runs import DecoderRecord, TrainedDecoder, check_leak, load_run, record_of
+from kitsam.decoding.records import DecoderRecord
+from kitsam.decoding.runs import TrainedDecoder, check_leak, load_run, record_of
 from kitsam.sam.decoder import BoxDecoder, random_decoder
 from kitsam.shards.batches import batches
 from kitsam.shards.kidneys import KidneyBoxes

@@ -58,6 +58,7 @@ COMMANDS = {
         "inference.config:BundleConfig", "inference.bundle:run", "encoder, decoders and settings in one file"
     ),
     "predict": Command("inference.config:PredictConfig", "inference.predict:run", "label CT volumes", True),
+    "info": Command("info.config:InfoConfig", "info.show:run", "what a bundle, run, shard set or scan is"),
     "experiment": Command(
         "experiment.config:ExperimentConfig", "experiment.run:run", "variants over folds and seeds, compared", True
     ),

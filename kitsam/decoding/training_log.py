@@ -26,6 +26,10 @@ class TrainingLog:
     strata: Counter[str]  # slices that the run trained on
 
     @property
+    def last_step(self) -> int:
+        return int(max([0, *self.steps, *self.validation_steps]))
+
+    @property
     def best(self) -> tuple[int, float] | None:
         """Step and Dice of the best validation."""
         if not len(self.validation_dice):

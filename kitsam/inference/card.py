@@ -128,12 +128,12 @@ def _training(header: Header) -> str:
     what = f"trained on {scans or 'an unknown number of'} case{'s' * (scans != 1)}"
     if card and card.data:
         what += f" of {card.data}"
-    if _learned_from_phantoms(header):
+    if learned_from_phantoms(header):
         what += ", drawn by `kitsam phantom`"
     return what if header.encoder.get("seed") is None else f"{what}, on a random encoder"
 
 
-def _learned_from_phantoms(header: Header) -> bool:
+def learned_from_phantoms(header: Header) -> bool:
     """Where all validation cases of its own shard set are drawn, those for training are."""
     own = [one for one in _evaluations(header) if one.fingerprint in header.fingerprints]
     return any(one.cases == one.phantoms for one in own)

@@ -47,9 +47,7 @@ def _read(path: Path, own: dict[Target, list[str]], cascade: CascadeConfig) -> E
     metrics = as_record(read_json(path), _Metrics, path)
     settings = metrics.settings
     if settings.get("command") != "evaluate" or settings.get("zero_shot"):
-        raise OptionError(
-            f"{OPTION}: {path}: not of trained decoders: `kitsam evaluate` with --roi writes what is needed"
-        )
+        raise OptionError(f"{OPTION}: {path}: not an evaluation of runs (`kitsam evaluate --roi RUN ...`)")
     if "decoders" not in settings:
         raise OptionError(f"{OPTION}: {path}: does not say of which decoders: run the same `kitsam evaluate` again")
     decoders = {target: as_list(some) for target, some in settings["decoders"].items()}

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import nibabel as nib
 import numpy as np
 
+from kitsam.ct.doubts import AIR, PADDING
 from kitsam.ct.labels import CLASS_NAMES
 from kitsam.ct.scan import read_scan
 from kitsam.ct.scan_files import Scan
@@ -13,9 +14,6 @@ from kitsam.ct.volume import Volume
 from kitsam.info.description import Description, Row, count_text, pairs_text
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
 from kitsam.system.console import size_text
-
-AIR = -200.0  # HU: fat, organs and bone lie above
-PADDING = -1100.0  # HU: what lies below is outside the scanner's circle
 
 
 def describe_shard_set(shards: str) -> Description:

@@ -21,7 +21,7 @@ from kitsam.system.errors import OptionError
 from kitsam.system.streams import OUT
 
 TENSORS = ".safetensors"
-OTHERS = f"a bundle or decoder ({TENSORS}), the folder of a run ({CONFIG}), the folder or address of a shard set ({MANIFEST})"
+OTHERS = f"a bundle or decoder ({TENSORS}), a run's folder ({CONFIG}), a shard set's folder or address ({MANIFEST})"
 
 
 def run(config: InfoConfig) -> int:

@@ -3,7 +3,8 @@
 - Axes that are not at right angles (a tilted gantry): the slices are treated as if they were.
 - A header without an orientation, or with two that differ: left and right, head and feet are a guess.
 - Hardly any air: intensities are probably not HU. A CT is a third air or more, at -1000 HU; scanners pad what lies
-  outside their circle with values below, such as -2000, which say nothing.
+  outside their circle with values below, such as -2000, which say nothing. Where there is fat, at -100 HU, it is HU
+  all the same, and the scan is cropped within the body, or clipped.
 
 Cost: one pass over the voxels.
 """
@@ -17,7 +18,8 @@ from nibabel.spatialimages import HeaderDataError
 RIGHT_ANGLE = 1.0  # degrees by which two axes may miss it without a word
 ALIKE = 0.5  # voxels by which two orientations of one header may differ without a word
 PADDING, AIR = -1100.0, -200.0  # HU: what lies below the first is no tissue, what lies between them is air or lung
-LEAST_AIR = 0.01  # of the voxels that are no padding
+FAT = (-150.0, -30.0)  # HU
+LEAST_AIR, LEAST_FAT = 0.01, 0.05  # of the voxels that are no padding
 
 
 def farthest_shift(affine: np.ndarray, reference: np.ndarray, shape: tuple[int, ...]) -> float:
@@ -67,13 +69,15 @@ def _miss_of_right_angle(affine: np.ndarray) -> float:
 
 def intensity_doubts(source: object, voxels: np.ndarray) -> list[str]:
     """`voxels`: (S, H, W) HU, as the file says."""
-    tissue = air = 0
+    tissue = air = fat = 0
     for plane in voxels:
         tissue += np.count_nonzero(plane > PADDING)
         air += np.count_nonzero((plane > PADDING) & (plane < AIR))
+        fat += np.count_nonzero((plane > FAT[0]) & (plane < FAT[1]))
     if air >= LEAST_AIR * tissue and tissue:
         return []
-    return [
-        f"{source}: hardly any air ({air / max(tissue, 1):.1%} of the voxels between {PADDING:g} and {AIR:g} HU): "
-        "stored without rescale slope and intercept to Hounsfield units, or clipped?"
-    ]
+    cause = "no CT, but MR? Or stored without rescale slope and intercept to Hounsfield units, or clipped?"
+    if fat and fat >= LEAST_FAT * tissue:
+        cause = "cropped within the body, or clipped?"
+    share = f"{air / max(tissue, 1):.1%} of the voxels between {PADDING:g} and {AIR:g} HU"
+    return [f"{source}: hardly any air ({share}): {cause}"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from kitsam.ct.body import find_body
 from kitsam.ct.labels import KIDNEY
 from kitsam.inference.measures import TISSUE, Finding
 
@@ -15,24 +16,35 @@ from kitsam.inference.measures import TISSUE, Finding
 # beyond that. A kidney without its masses counts for the upper bound, with them for the lower one.
 KIDNEY_ML = (50.0, 600.0)
 KIDNEY_HU = (0.0, 350.0)  # median: some 30 without contrast, up to 250 in the arterial phase
+MOST_MASSES_ML = 3000.0  # of a side; the largest tumor of KiTS23 has 2,591
 PART_ML = 20.0  # from which a part is a kidney: less may be a piece of one
+BODY_MM = (200.0, 700.0)  # width: heads have some 160, adults' trunks 280 to 500; with arms it fits into the scanner
+BODY_SLICES = 15  # on which it is measured
+LUNG = (-920.0, -500.0)  # HU
+MUCH_LUNG = 0.3  # for each voxel of tissue; in a chest more than half, at the upper end of a kidney less than a tenth
 FULL_EDGE = 0.5  # of an edge of the slices that is tissue, from which the scan cuts through the body
 
 
 def doubts_of_answer(
     voxels: np.ndarray,  # (S, H, W) float32 HU
+    spacing: tuple[float, float, float],  # mm between slices, rows, columns
     label: np.ndarray,  # (S, H, W) uint8
     kidneys: Sequence[Finding],
     lesions: Sequence[Finding],
 ) -> list[str]:
     """What is not plausible, in words; nothing where all is as it should be."""
+    cut = _cut_edges(voxels, label)
+    of_scan = [f"the scan is cropped: the body goes on beyond its {', '.join(cut)} edge"] if cut else []
+    of_scan += _of_size(voxels, spacing, bool({"left", "right"} & {*cut}))
     if not kidneys:
-        return ["no kidney was found: another part of the body, or a scan unlike those the model has learned from"]
+        nothing = "no kidney was found: another part of the body, or a scan unlike those the model has learned from"
+        return [nothing, *of_scan]
     return [
         *_of_kidneys(kidneys, lesions),
         *_of_intensities(voxels, label),
+        *_of_lungs(voxels, label),
         *_of_edges(label),
-        *_of_crop(voxels, label),
+        *of_scan,
     ]
 
 
@@ -48,6 +60,8 @@ def _of_kidneys(kidneys: Sequence[Finding], lesions: Sequence[Finding]) -> Itera
             yield f"{name} has {kidney:.0f} mL, more than {most:.0f}"
         elif kidney + masses < least:
             yield f"{name} has {kidney + masses:.0f} mL with its masses, less than {least:.0f}"
+        if masses > MOST_MASSES_ML:
+            yield f"the masses of {name} have {masses:.0f} mL, more than {MOST_MASSES_ML:.0f}"
 
 
 def _of_intensities(voxels: np.ndarray, label: np.ndarray) -> Iterator[str]:
@@ -57,6 +71,15 @@ def _of_intensities(voxels: np.ndarray, label: np.ndarray) -> Iterator[str]:
     median, (least, most) = float(np.median(kidney)), KIDNEY_HU
     if not least <= median <= most:
         yield f"what was found has {median:.0f} HU (median), no kidney's {least:.0f} to {most:.0f}: is it CT, in HU?"
+
+
+def _of_lungs(voxels: np.ndarray, label: np.ndarray) -> Iterator[str]:
+    slices = np.flatnonzero(label.any(axis=(1, 2)))
+    least, most = LUNG
+    lung = sum(np.count_nonzero((voxels[z] > least) & (voxels[z] < most)) for z in slices)
+    tissue = sum(np.count_nonzero(voxels[z] > TISSUE) for z in slices)
+    if lung > MUCH_LUNG * tissue:
+        yield f"the slices in which it was found hold lungs, {lung / (lung + tissue):.0%} of the body: a chest?"
 
 
 def _of_edges(label: np.ndarray) -> Iterator[str]:
@@ -73,11 +96,21 @@ _EDGES = {
 }  # fmt: skip
 
 
-def _of_crop(voxels: np.ndarray, label: np.ndarray) -> Iterator[str]:
+def _cut_edges(voxels: np.ndarray, label: np.ndarray) -> list[str]:
+    """Of the slices in which something was found; of all, where nothing was."""
     slices = np.flatnonzero(label.any(axis=(1, 2)))
-    middle = slice(slices[0], slices[-1] + 1)
-    cut = [
+    middle = slice(slices[0], slices[-1] + 1) if len(slices) else slice(None)
+    return [
         name for name, (rows, columns) in _EDGES.items() if np.mean(voxels[middle, rows, columns] > TISSUE) > FULL_EDGE
     ]
-    if cut:
-        yield f"the scan is cropped: the body goes on beyond its {', '.join(cut)} edge"
+
+
+def _of_size(voxels: np.ndarray, spacing: tuple[float, float, float], is_cut: bool) -> Iterator[str]:
+    some = voxels[:: -(-len(voxels) // BODY_SLICES)]
+    boxes = [find_body(plane[None], spacing[1:]) for plane in some]
+    width = float(np.median([box.right - box.left for box in boxes])) * spacing[2]
+    least, most = BODY_MM
+    if width > most:
+        yield f"the body is {width:.0f} mm wide: are the lengths in mm?"
+    elif width < least and not is_cut:
+        yield f"the body is {width:.0f} mm wide: a head, a limb or a small child? Or are the lengths not in mm?"

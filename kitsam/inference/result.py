@@ -145,7 +145,7 @@ def as_prediction(
         volumes_of(label, volume.geometry.voxel_ml),
         kidneys,
         lesions,
-        doubts_of_answer(volume.voxels, label, kidneys, lesions),
+        doubts_of_answer(volume.voxels, volume.spacing, label, kidneys, lesions),
         model,
         label,
         volume,

@@ -20,6 +20,7 @@ MOST_MASSES_ML = 3000.0  # of a side; the largest tumor of KiTS23 has 2,591
 PART_ML = 20.0  # from which a part is a kidney: less may be a piece of one
 BODY_MM = (200.0, 700.0)  # width: heads have some 160, adults' trunks 280 to 500; with arms it fits into the scanner
 BODY_SLICES = 15  # on which it is measured
+LEAST_NEGATIVE = 0.05  # of the voxels: fat and air have less than 0 HU
 LUNG = (-920.0, -500.0)  # HU
 MUCH_LUNG = 0.3  # for each voxel of tissue; in a chest more than half, at the upper end of a kidney less than a tenth
 FULL_EDGE = 0.5  # of an edge of the slices that is tissue, from which the scan cuts through the body
@@ -33,9 +34,7 @@ def doubts_of_answer(
     lesions: Sequence[Finding],
 ) -> list[str]:
     """What is not plausible, in words; nothing where all is as it should be."""
-    cut = _cut_edges(voxels, label)
-    of_scan = [f"the scan is cropped: the body goes on beyond its {', '.join(cut)} edge"] if cut else []
-    of_scan += _of_size(voxels, spacing, bool({"left", "right"} & {*cut}))
+    of_scan = [*_of_body(voxels, spacing, label)]
     if not kidneys:
         nothing = "no kidney was found: another part of the body, or a scan unlike those the model has learned from"
         return [nothing, *of_scan]
@@ -96,6 +95,19 @@ _EDGES = {
 }  # fmt: skip
 
 
+def _of_body(voxels: np.ndarray, spacing: tuple[float, float, float], label: np.ndarray) -> Iterator[str]:
+    if np.mean(voxels < 0) < LEAST_NEGATIVE:
+        return  # no HU, so that nobody sees where the body ends; `ct/doubts.py` has told of it
+    cut = _cut_edges(voxels, label)
+    if cut:
+        yield f"the scan is cropped: the body goes on beyond its {', '.join(cut)} edge"
+    width, (least, most) = _body_width(voxels, spacing), BODY_MM
+    if width > most:
+        yield f"the body is {width:.0f} mm wide: are the lengths in mm?"
+    elif width < least and not {"left", "right"} & {*cut}:
+        yield f"the body is {width:.3g} mm wide: a head, a limb or a small child? Or are the lengths not in mm?"
+
+
 def _cut_edges(voxels: np.ndarray, label: np.ndarray) -> list[str]:
     """Of the slices in which something was found; of all, where nothing was."""
     slices = np.flatnonzero(label.any(axis=(1, 2)))
@@ -105,12 +117,8 @@ def _cut_edges(voxels: np.ndarray, label: np.ndarray) -> list[str]:
     ]
 
 
-def _of_size(voxels: np.ndarray, spacing: tuple[float, float, float], is_cut: bool) -> Iterator[str]:
+def _body_width(voxels: np.ndarray, spacing: tuple[float, float, float]) -> float:
+    """mm, the median of some slices."""
     some = voxels[:: -(-len(voxels) // BODY_SLICES)]
     boxes = [find_body(plane[None], spacing[1:]) for plane in some]
-    width = float(np.median([box.right - box.left for box in boxes])) * spacing[2]
-    least, most = BODY_MM
-    if width > most:
-        yield f"the body is {width:.0f} mm wide: are the lengths in mm?"
-    elif width < least and not is_cut:
-        yield f"the body is {width:.0f} mm wide: a head, a limb or a small child? Or are the lengths not in mm?"
+    return float(np.median([box.right - box.left for box in boxes])) * spacing[2]

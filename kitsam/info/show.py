@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from kitsam.ct.scan_files import find_files
+from kitsam.ct.scan_files import INSTALL, find_files
 from kitsam.decoding.records import CONFIG, SHARD_SET
 from kitsam.info.config import InfoConfig
 from kitsam.info.description import Description
@@ -53,6 +53,8 @@ def describe(path: str) -> Description:
     try:
         scans = find_files(place, "PATH")
     except OptionError as error:
+        if INSTALL in str(error):
+            raise  # a scan, but without the package that reads it
         raise OptionError(f"{error}; accepted too: {OTHERS}") from error
     if len(scans) > 1:
         names = ", ".join(str(scan.path) for scan in scans[:3])

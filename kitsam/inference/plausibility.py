@@ -96,7 +96,7 @@ _EDGES = {
 
 
 def _of_body(voxels: np.ndarray, spacing: tuple[float, float, float], label: np.ndarray) -> Iterator[str]:
-    if np.mean(voxels < 0) < LEAST_NEGATIVE:
+    if np.mean([np.mean(plane < 0) for plane in voxels]) < LEAST_NEGATIVE:
         return  # no HU, so that nobody sees where the body ends; `ct/doubts.py` has told of it
     cut = _cut_edges(voxels, label)
     if cut:

@@ -11,6 +11,7 @@ from urllib.error import HTTPError
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scans import write_scan
 from tiny import write_cases
 
@@ -93,6 +94,17 @@ def test_given_labels_are_where_the_session_begins_and_stay_as_they_are(scan, tm
     session.save()
     assert path.read_bytes() == before
     assert np.array_equal(np.asanyarray(nib.load(session.out).dataobj), np.where(given == 2, 0, given))
+
+
+def test_labels_of_a_scan_that_is_no_nifti_lie_where_it_lies(scan, tmp_path, no_weights):
+    image = sitk.ReadImage(str(scan))
+    sitk.WriteImage(image, str(tmp_path / "other.nrrd"))
+    session = open_session(ViewConfig(tmp_path / "other.nrrd"))
+    session.label[:, :5] = 1
+    session.save()
+    saved = sitk.ReadImage(str(session.out))
+    for name in ("Size", "Spacing", "Origin", "Direction"):
+        np.testing.assert_allclose(*(getattr(one, f"Get{name}")() for one in (saved, image)), atol=1e-5)
 
 
 def test_labels_of_another_scan_are_refused(scan, tmp_path, capsys):

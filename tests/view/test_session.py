@@ -1,5 +1,7 @@
 """What a box changes, on the scan's own voxels, and what is kept."""
 
+import dataclasses
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def expected(scan, box: list[int], label: int) -> np.ndarray:
 
 
 def labels_of(session: Session) -> np.ndarray:
-    return session.volume.geometry.in_file_order(session.label)
+    return session.volume.geometry.in_file_order(session.label).copy()
 
 
 def test_what_is_saved_lies_in_the_box_of_the_file_with_its_affine(session, scan):
@@ -72,6 +74,20 @@ def test_a_box_replaces_its_class_inside_and_a_kidney_leaves_its_lesions(session
     session.label_box({"box": whole, "label": 1})
     assert np.array_equal(labels_of(session) == 2, labels == 2)
     assert (labels_of(session) == 1).sum() == ((expected(scan, whole, 1) == 1) & (labels != 2)).sum()
+
+
+def test_a_bundle_decides_the_labels_of_a_box_or_of_the_whole_scan(session, scan):
+    answer = np.random.default_rng(0).integers(0, 4, session.label.shape).astype(np.uint8)
+    session.model = dataclasses.replace(session.model, needs_boxes=False, find_labels=lambda question: answer.copy())
+    session.label[...] = 2
+    box = box_around(scan, right=True)
+    assert session.label_box(box).text.startswith(f"labels found in box {box}")
+    inside = np.zeros(labels_of(session).shape, bool)
+    inside[tuple(slice(a, b + 1) for a, b in zip(box[:3], box[3:]))] = True
+    found = session.volume.geometry.in_file_order(answer)
+    assert np.array_equal(labels_of(session), np.where(inside, found, 2))
+    assert session.label_box(None).text.startswith("labels found in the whole scan")
+    assert np.array_equal(session.label, answer)
 
 
 def test_erasing_takes_one_class_out_of_a_box(session, scan):

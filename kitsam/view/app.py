@@ -113,7 +113,7 @@ def state_of(session: Session) -> dict[str, Any]:
         "classes": [
             {"number": number, "name": name, "color": COLORS[name]} for number, name in enumerate(CLASS_NAMES) if number
         ],
-        "model": model and {"name": model.name.text, "needs_boxes": model.needs_boxes},
+        "model": model and {"name": model.name.text, "about": model.name.about, "needs_boxes": model.needs_boxes},
         "no_model": NO_MODEL,
         "doubts": session.doubts,
         "history": session.history,

@@ -12,7 +12,7 @@ ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass
-class ViewConfig(Options):
+class ViewConfig(Options, example="kitsam view scan.nii.gz --labels labels/scan.nii.gz"):
     """Look at a scan in the browser and correct its labels with boxes. The page is served to this machine alone."""
 
     scan: Path = positional()

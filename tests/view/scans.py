@@ -50,4 +50,4 @@ def bright_model() -> Model:
         to_canonical = ornt_transform(axcodes2ornt("RAS"), geometry.to_file)
         return apply_orientation(found, to_canonical)
 
-    return Model(ModelName("bright", ""), True, torch.device("cpu"), find_labels)
+    return Model(ModelName("bright", "", "what is bright"), True, torch.device("cpu"), find_labels)

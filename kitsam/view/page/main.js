@@ -174,6 +174,7 @@ function show() {
   $('model').textContent = !state.model ? state.no_model
     : needsBox() ? `${state.model.name} labels what the box surrounds.`
       : `${state.model.name} labels the box, or without a box the whole scan; it decides the labels itself.`;
+  $('model').title = state.model?.about ?? '';
   for (const line of $('classes').children) {
     const input = line.querySelector('input'), { name } = state.classes[input.value - 1];
     input.checked = Number(input.value) === chosen;

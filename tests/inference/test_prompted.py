@@ -23,6 +23,8 @@ SLICES = 12
 class Bright(nn.Module):
     """Logits of what the first channel of the embedding holds, in place of SAM's decoder."""
 
+    sight = None  # whole slices
+
     def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor, asked: Tensor | None = None) -> Tensor:
         return 10 * embeddings[slice_of_box, 0].repeat_interleave(4, 1).repeat_interleave(4, 2)
 

@@ -56,7 +56,7 @@ def places(tmp_path, data, shards, runs) -> dict[str, Path]:
         (["predict", "{scan}", "--model", "{nowhere}", "--out", "{new}"], "--model: no such file: {nowhere}"),
         (["score", "{nowhere}", "--data", "{data}", "--out", "{new}"], "PREDICTIONS: no such folder: {nowhere}"),
         (["score", "{empty}", "--data", "{data}", "--out", "{new}", "--against", "{nowhere}"], "--against: no such"),
-        (["report", "{empty}"], "FOLDER: no metrics.json in {empty}: run `kitsam evaluate`"),
+        (["report", "{empty}"], "FOLDERS: no metrics.json in {empty}: run `kitsam evaluate`"),
         (["fingerprint", "{nowhere}"], "DATA: no such folder: {nowhere}"),
         (["phantom", "{file}"], "OUT: not a folder: {file}"),
         (["shards", "info", "{nowhere}"], "SHARDS: no such folder: {nowhere}"),
@@ -220,12 +220,13 @@ def positional_fields(kind: type[Options]) -> list[Field]:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_all_options_of_a_command_can_be_written_to_a_file_and_read_again(name, tmp_path):
     kind = _named(COMMANDS[name].config)
-    given = {key: [Path(word)] if key == "ct" else word for key, word in required(kind).items()}
+    several = ("ct", "folders")
+    given = {key: [Path(word)] if key in several else word for key, word in required(kind).items()}
     given = {key: Path(word) if kind.__annotations__[key] is Path else word for key, word in given.items()}
     config = kind(**given)
     plain = as_plain(config)
     positions = [one.name for one in positional_fields(kind)]
-    words = [str(given[key]) if key != "ct" else "x" for key in positions]
+    words = ["x" if key in several else str(given[key]) for key in positions]
     path = tmp_path / "options.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in plain.items() if key not in positions}))
     assert as_plain(read_command_line(f"kitsam {name}", kind, [*words, "--config", str(path)])) == plain

@@ -6,7 +6,7 @@ from kitsam.system.options import Options, positional
 
 
 @dataclass
-class InfoConfig(Options):
+class InfoConfig(Options, example="kitsam info model.safetensors"):
     """Say what a file or folder of kitsam is: a bundle, a training run, a shard set or a scan."""
 
     path: str = positional()

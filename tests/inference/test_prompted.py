@@ -25,7 +25,7 @@ class Bright(nn.Module):
 
     sight = None  # whole slices
 
-    def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor, asked: Tensor | None = None) -> Tensor:
+    def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor, *asked) -> Tensor:
         return 10 * embeddings[slice_of_box, 0].repeat_interleave(4, 1).repeat_interleave(4, 2)
 
 
@@ -63,9 +63,7 @@ def test_what_two_boxes_find_gets_the_label_of_the_more_probable_answer():
     embeddings[3, 0, 4:8, 3:5] = 0.2
 
     class Sure(Bright):
-        def forward(
-            self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor, asked: Tensor | None = None
-        ) -> Tensor:
+        def forward(self, embeddings: Tensor, slice_of_box: Tensor, boxes: Tensor, *asked) -> Tensor:
             logits = super().forward(embeddings, slice_of_box, boxes)
             return logits * (boxes[:, 2] < GRID / 2).float()[:, None, None].mul(2).add(1)
 

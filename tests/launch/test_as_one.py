@@ -62,12 +62,14 @@ def test_two_processes_label_what_one_does_and_say_the_same(bundle, scans, tmp_p
         assert [started.wait() for started in ranks] == [1, 1]
         main_text, other_text = (started.text for started in ranks)
     said = results(one.out + one.err)
-    assert len(without_doubts(said)) == 6  # three scans, the bad one, the tables, and what is left out
+    assert (
+        len(without_doubts(said)) == 7
+    )  # what the model is, three scans, the bad one, the tables, and what is left out
     two = results(main_text.replace(str(tmp_path / "two"), str(tmp_path / "one")))
     assert "# processes: 2" in main_text and sorted(two) == sorted(said)
     assert not other_text
     lines = without_doubts(two)
-    assert [re.search(r"scan\d", line)[0] for line in lines[:4]] == [f"scan{number}" for number in range(4)]
+    assert [re.search(r"scan\d", line)[0] for line in lines[1:5]] == [f"scan{number}" for number in range(4)]
     for folder in ("one", "two"):
         with open(tmp_path / folder / "volumes.csv") as file:
             assert {line.split(",")[0] for line in file} == {"scan", "scan0", "scan2", "scan3"}

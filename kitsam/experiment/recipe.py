@@ -30,9 +30,10 @@ from kitsam.ct.labels import TARGETS
 from kitsam.embedding.config import EmbedConfig
 from kitsam.evaluation.config import EvaluateConfig
 from kitsam.evaluation.summary import RESULT_LABELS
-from kitsam.system.command_line import load_yaml, read_command_line
+from kitsam.system.command_line import read_command_line
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.options import Options
+from kitsam.system.plain_yaml import load_yaml
 from kitsam.training.config import TrainConfig
 
 STAGES = ("embed", *TARGETS, "evaluate")

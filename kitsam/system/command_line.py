@@ -1,7 +1,7 @@
 """A command line as a dataclass of options: `--config FILE` first, then what the options themselves say.
 
 jsonargparse makes the options from the dataclass. Here stands what the fields alone cannot say to it (positions,
-switches, spelling), how YAML is read, and its errors in plain words: one line that begins with the option.
+switches, spelling), and its errors in plain words: one line that begins with the option.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from docstring_parser import parse_from_object
@@ -20,6 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader, s
 from kitsam.system.errors import OptionError
 from kitsam.system.help import dashed, help_text
 from kitsam.system.options import DEVICES, SPELLING, Device, Options, has_no_name, option_of
+from kitsam.system.plain_yaml import YAML, load_yaml
 from kitsam.system.streams import ERR, OUT
 
 T = TypeVar("T", bound=Options)
@@ -150,34 +151,6 @@ def _option_text(parser: _Parser, one: Any, section: str) -> OptionText:
     if isinstance(default, (list, tuple, dict)):
         default = json.dumps(default)
     return OptionText(option_of(one, section), _kind_text(one.type), str(default), " ".join(action.help.split()), one)
-
-
-YAML = "yaml_1_2"  # jsonargparse's name for how it is read
-
-
-class _Yaml(yaml.SafeLoader):
-    """Plain words as YAML 1.2 reads them. In YAML 1.1 `no` is a boolean, 5e-5 a text and 2026-11-03 a date."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        letter: [(tag, words) for tag, words in resolvers if tag.endswith((":null", ":merge"))]
-        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-# In this order: what is a whole number is also a number.
-for _kind, _words, _letters in (
-    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", "[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
-):
-    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_words})$"), list(_letters))
-_Yaml.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-
-
-def load_yaml(text: str) -> Any:
-    value = yaml.load(text, _Yaml)
-    # A file of comments alone holds no option, and not nothing.
-    return {} if value is None and yaml.compose(text, _Yaml) is None else value
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,12 @@ def start_processes(device: Device, limit: timedelta = WORK_LIMIT) -> PartialSta
     that deals its cases to them.
     """
     prepare_group()
-    return PartialState(cpu=use_cpu(device), timeout=limit)
+    with report_lost_peer():
+        processes = PartialState(cpu=use_cpu(device), timeout=limit)
+        # Gloo connects each process with each in turn: one that ends while others still connect would end them too.
+        if processes.num_processes > 1 and torch.distributed.get_backend() == "gloo":
+            torch.distributed.barrier()
+    return processes
 
 
 def prepare_group() -> None:

@@ -21,6 +21,7 @@ from kitsam.system.command_line import read_command_line
 from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import sha256_of
 
+FIRST_BLOCKS = 3  # of vit_b's 12, all of one code: two that attend in windows, one to the whole slice
 REAL_SLICES = Path(__file__).parents[3] / "shared" / "data" / "kits_slices"
 
 
@@ -50,9 +51,14 @@ def image(data) -> np.ndarray:
     return read_case(next(iter(find_cases(folder).values()))).image
 
 
-def test_a_checkpoint_of_upstream_gives_upstreams_embedding_and_masks(upstream, checkpoint, image, device):
+def test_a_checkpoint_of_upstream_gives_upstreams_embedding_and_masks(upstream, checkpoint, image, device, monkeypatch):
     upstream = upstream.to(device)
     encoder, record = build_encoder(EncoderConfig("vit_b", checkpoint))
+    weights = encoder.vit.state_dict()
+    assert all(torch.equal(weights.pop(name), w.cpu()) for name, w in upstream.image_encoder.state_dict().items())
+    assert not weights
+    for vit in (encoder.vit, upstream.image_encoder):
+        monkeypatch.setattr(vit, "blocks", vit.blocks[:FIRST_BLOCKS])
     channels = to_channels(torch.from_numpy(image).to(device), [0], InputConfig())
     pixels = resize_pixels(channels, [View()], 1024)
     box = torch.tensor([[300.0, 350.0, 700.0, 800.0]], device=device)

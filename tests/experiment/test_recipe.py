@@ -8,6 +8,8 @@ from recipes import GOOD
 from kitsam.experiment.recipe import read_recipe
 from kitsam.system.errors import OptionError
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
 
 def read(folder: Path, text: str):
     path = folder / "experiment.yaml"
@@ -23,6 +25,12 @@ def test_a_variant_changes_what_it_names_and_no_more(tmp_path):
     assert first["roi"].options.optimizer.peak_rate == 1e-3 and second["roi"].options.optimizer.peak_rate == 2e-3
     assert second["roi"].options.optimizer.warmup_steps == 1 and second["roi"].options.steps == 4
     assert first["tumor"].start_from == "roi" and first["embed"].options == second["embed"].options
+
+
+def test_the_examples_can_be_run_and_share_their_runs():
+    recipes = {path.stem: read_recipe(path, Path("data"), Path("out")) for path in EXAMPLES.glob("*.yaml")}
+    assert {*recipes} == {"experiment", "experiment_drawn", "levers"}
+    assert recipes["levers"].variants["ours"] == recipes["experiment"].variants["ours"]
 
 
 def test_a_file_of_options_is_read_beside_the_experiment_and_what_it_says_of_folders_does_not_count(tmp_path):

@@ -37,9 +37,14 @@ def test_the_numbers_about_metrics_are_the_evaluators(tmp_path):
 def test_the_pictures_about_metrics_are_drawn_and_described(tmp_path):
     metric_pictures.draw_all(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {path.name for path in metric_pictures.FOLDER.iterdir()}
-    described = re.findall(r"!\[([^\]]{20,})\]\(pictures/(\w+\.svg)\)", (DOCS / "metrics.md").read_text("utf-8"))
-    assert {name for _, name in described} == names
+    assert names == described_in("metrics.md")
+    assert names | described_in("results.md") == {path.name for path in metric_pictures.FOLDER.iterdir()}
+
+
+def described_in(page: str) -> set[str]:
+    """Pictures of a page that it says in words too."""
+    found = re.findall(r"!\[([^\]]{20,})\]\(pictures/(\w+\.svg)\)", (DOCS / page).read_text("utf-8"))
+    return {name for _, name in found}
 
 
 def test_the_shown_lesion_that_is_hardly_overlapped_is_found():

@@ -23,7 +23,7 @@ from kitsam.experiment.recipe import read_recipe
 from kitsam.experiment.table import JSON, MARKDOWN, make_table, results_table, write_table
 from kitsam.system.console import progress, say, warn
 from kitsam.system.errors import OptionError
-from kitsam.system.files import read_json, write_json
+from kitsam.system.files import read_json, remove_leftovers, write_json
 from kitsam.system.head import say_head
 from kitsam.system.processes import PR_SET_PDEATHSIG
 
@@ -45,6 +45,7 @@ def run(config: ExperimentConfig) -> int:
             say(" ".join(job.words(config.start, book.folder / f"{job.name}.yaml")))
         return 0
     _check_place(config)
+    remove_leftovers(book.folder)
     failed = _run_all(config, plan, book, mine, missing) if missing else {}
     for name, why in failed.items():
         warn(f"{name} is missing: {why}")

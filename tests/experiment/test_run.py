@@ -14,6 +14,7 @@ from scipy import stats
 
 from kitsam.evaluation.results import read_metrics
 from kitsam.evaluation.summary import figures
+from kitsam.system.files import temporary_name
 
 RECIPE = """
 figure: kidney_and_masses_Dice
@@ -37,7 +38,7 @@ def start(recipe: Path, data: Path, out: Path, *options: str) -> subprocess.Pope
 
 def records(out: Path) -> dict[str, float]:
     """Seconds of each job that is done."""
-    read = {path.stem: json.loads(path.read_text()) for path in (out / "jobs").glob("*.json")}
+    read = {path.stem: json.loads(path.read_text()) for path in (out / "jobs").glob("[!.]*.json")}
     return {name: record["seconds"] for name, record in read.items() if record["done"]}
 
 
@@ -53,6 +54,9 @@ def killed_experiment(data, tmp_path_factory) -> tuple[Path, dict[str, float], s
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = records(out)
+    with temporary_name(out / "jobs" / "roi.json") as left:
+        pass
+    left.with_name(left.name.replace(str(os.getpid()), str(process.pid))).touch()  # as if it had died at its writing
     process = start(recipe, data, out, "--side_by_side", "2")
     text, _ = process.communicate()
     assert process.returncode == 0, text
@@ -64,6 +68,7 @@ def test_a_killed_experiment_goes_on_with_what_is_missing(killed_experiment):
     assert 2 <= len(before) < 7
     after = records(out)
     assert len(after) == 7 and {name: after[name] for name in before} == before
+    assert not list((out / "jobs").glob(".tmp-*"))
     assert "2 variants, 7 jobs; to run: " in text
     assert all(str(out / name) in text for name in ("table.md", "table.json", "index.html"))
 

@@ -15,6 +15,7 @@ from kitsam.evaluation.config import EvaluateConfig
 from kitsam.evaluation.flips import flipped, mirrored_encoder
 from kitsam.evaluation.labelling import ByCascade, ByTrueBoxes, Embeddings, Labelling, OnWholeSlices
 from kitsam.inference.cascade import EmbeddingSource, cascade_of
+from kitsam.inference.second_look import second_look_by
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import ShardEntry
 from kitsam.shards.reader import ShardSet
@@ -54,15 +55,19 @@ def labelling_of(
             encode = together(lambda: mirrored_encoder(config, shards.manifest, device))
             encode.choose_attention("auto")
             embeddings = flipped(stored, encode, files, body_of if is_cut else None)
-        labelling = ByCascade(cascade_of(ensembles, config.cascade, device), embeddings)
+        second_look = None
+        if config.cascade.second_look:
+            decoder = together(lambda: _initial_decoder(config, shards, "cascade.second_look"))
+            second_look = second_look_by(decoder)
+        labelling = ByCascade(cascade_of(ensembles, config.cascade, device, second_look), embeddings)
     else:
-        decoder = together(lambda: _initial_decoder(config, shards)).to(device).eval()
+        decoder = together(lambda: _initial_decoder(config, shards, "zero_shot")).to(device).eval()
         labelling = ByTrueBoxes(decoder, stored, config.cascade.batch_size)
     return OnWholeSlices(labelling, body_of) if is_cut else labelling
 
 
-def _initial_decoder(config: EvaluateConfig, shards: ShardSet) -> BoxDecoder:
+def _initial_decoder(config: EvaluateConfig, shards: ShardSet, option: str) -> BoxDecoder:
     decoder = read_initial_decoder(shards, config.shards)
     if decoder is None:
-        raise OptionError(f"--zero_shot: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
+        raise OptionError(f"--{option}: {config.shards} has no decoder of SAM: its encoder has no checkpoint")
     return decoder

@@ -11,7 +11,7 @@ import json
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -38,6 +38,7 @@ from kitsam.evaluation.spans import SPANS, read_spans, remove_spans, share_cases
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.truths import check_labels, read_truth_once
 from kitsam.evaluation.workers import case_workers
+from kitsam.inference.second_look import decide_second_look
 from kitsam.shards.manifest import ShardEntry, check_signature
 from kitsam.shards.reader import ShardSet
 from kitsam.shards.source import absolute
@@ -62,6 +63,9 @@ def run(config: EvaluateConfig) -> int:
     with report_lost_peer():
         files = decide(lambda: _find_cases(config))
         shards, runs = together(lambda: _read(config))
+        has_decoder = shards.manifest.initial_decoder is not None
+        cascade = decide_second_look(config.cascade, shards.manifest.encoder["name"], has_decoder)
+        config = replace(config, cascade=cascade)
         decide(lambda: check_labels(config.data, config.shards, files, shards.manifest))
         if config.flips:
             decide(lambda: check_scans(files, shards.manifest, config.shards))

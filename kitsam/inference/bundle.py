@@ -1,13 +1,14 @@
 """One safetensors file with all that `kitsam predict` needs.
 
-Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`; the header's `kitsam` entry is JSON: encoder, input settings, each
+Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`, and for a second look `checkpoint.*`, the decoder of the encoder's
+own checkpoint; the header's `kitsam` entry is JSON: encoder, input settings, each
 decoder's prompts and the shard set it was trained on, the cascade's settings, and a card for people (`card.py`).
 
 Format 2 is written where a target has several runs, whose tensors are `roi.0.*`, `roi.1.*`, ... and whose shard sets
-are a list: a version of kitsam that would ask the first of them alone refuses it.
+are a list, format 3 where there is a second look: a version of kitsam that would leave some decoders out refuses it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from itertools import chain
@@ -22,11 +23,12 @@ from kitsam.decoding.config import runs_of
 from kitsam.decoding.ensemble import Ensemble
 from kitsam.decoding.records import DECODER, ShardSetRecord
 from kitsam.decoding.runs import TrainedDecoder, load_runs
-from kitsam.inference.card import ONE_RUN, SEVERAL_RUNS, Card, Header, as_header, line_of
+from kitsam.inference.card import ONE_RUN, SECOND_LOOK, SEVERAL_RUNS, Card, Header, as_header, line_of
 from kitsam.inference.config import BundleConfig, CascadeConfig
 from kitsam.inference.evaluations import METRICS, read_evaluations
-from kitsam.inference.trained_encoder import trained_encoder
-from kitsam.sam.checkpoints import origin_of
+from kitsam.inference.second_look import decide_second_look, second_look_by
+from kitsam.inference.trained_encoder import own_decoder, trained_encoder
+from kitsam.sam.checkpoints import CHECKPOINTS, origin_of
 from kitsam.sam.decoder import decoder_from
 from kitsam.sam.encoder import Encoder, EncoderRecord
 from kitsam.system.console import say
@@ -35,6 +37,8 @@ from kitsam.system.options import as_list
 from kitsam.system.outputs import files_in, refuse_overwriting
 from kitsam.system.records import as_record
 from kitsam.system.tensors import read_tensors, write_tensors
+
+CHECKPOINT = "checkpoint"  # begins the names of its own decoder's tensors
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,34 @@ class Bundle:
     decoders: dict[Target, Ensemble]
     cascade: CascadeConfig
     about: str  # what its card says, in a line
+    second_look: Ensemble | None = None
 
 
 def run(config: BundleConfig) -> int:
     refuse_overwriting([config.out], [*_inputs(config), config.encoder_checkpoint])
     runs = load_runs(runs_of(config))
-    evaluations = read_evaluations(as_list(config.metrics), runs, config.cascade)
-    today = datetime.now(timezone.utc).date().isoformat()
-    card = Card(today, config.data_name, config.data_license, evaluations)
     first = runs["roi"][0]
     record = as_record(first.signature.encoder, EncoderRecord, first.path)
+    cascade = decide_second_look(config.cascade, record.name, has_decoder=record.name in CHECKPOINTS)
+    evaluations = read_evaluations(as_list(config.metrics), runs, cascade)
+    today = datetime.now(timezone.utc).date().isoformat()
+    card = Card(today, config.data_name, config.data_license, evaluations)
     encoder = trained_encoder(record, config.encoder_checkpoint)
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.vit.state_dict().items()}
     for target, some in runs.items():
         for prefix, trained in zip(_prefixes(target, len(some)), some):
             tensors.update({f"{prefix}.{name}": tensor for name, tensor in trained.decoder.state_dict().items()})
+    if cascade.second_look:
+        own = own_decoder(record, config.encoder_checkpoint)
+        tensors.update({f"{CHECKPOINT}.{name}": tensor for name, tensor in own.state_dict().items()})
     origin = origin_of(record.name, record.weights_sha256)
     header = Header(
-        ONE_RUN if all(len(some) == 1 for some in runs.values()) else SEVERAL_RUNS,
+        _format(runs, cascade),
         __version__,
         asdict(record),
         first.signature.input,
         {target: some[0].prompt for target, some in runs.items()},
-        config.cascade,
+        cascade,
         {target: _shard_sets(some) for target, some in runs.items()},
         asdict(origin) if origin else {},
         card,
@@ -78,6 +87,12 @@ def run(config: BundleConfig) -> int:
     say(f"{' + '.join(['encoder', *parts])}, {config.out.stat().st_size / 2**20:.1f} MiB: {config.out}")
     say(line_of(header))
     return 0
+
+
+def _format(runs: Mapping[Target, Sequence[TrainedDecoder]], cascade: CascadeConfig) -> int:
+    if cascade.second_look:
+        return SECOND_LOOK
+    return ONE_RUN if all(len(some) == 1 for some in runs.values()) else SEVERAL_RUNS
 
 
 def _prefixes(target: Target, count: int) -> list[str]:
@@ -117,7 +132,11 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
         for decoder in decoders:
             decoder.sight = prompt.sight
         ensembles[target] = Ensemble(decoders, prompt)
-    return Bundle(encoder, as_record(header.input, InputConfig, path), ensembles, header.cascade, line_of(header))
+    second_look = None
+    if header.cascade.second_look:
+        second_look = second_look_by(decoder_from(_part(tensors, CHECKPOINT), *size, str(path)))
+    input_settings = as_record(header.input, InputConfig, path)
+    return Bundle(encoder, input_settings, ensembles, header.cascade, line_of(header), second_look)
 
 
 def _part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

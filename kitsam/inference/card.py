@@ -15,17 +15,16 @@ from kitsam.ct.labels import Target
 from kitsam.decoding.config import PromptConfig
 from kitsam.decoding.records import ShardSetRecord
 from kitsam.inference.config import CascadeConfig
-from kitsam.sam.checkpoints import origin_of
+from kitsam.sam.checkpoints import MEDSAM, origin_of
 from kitsam.system.errors import KitsamError
 from kitsam.system.options import as_list
 from kitsam.system.records import as_record
 from kitsam.system.tensor_headers import read_header
 
-ONE_RUN, SEVERAL_RUNS = FORMATS = 1, 2  # a target, at most
+ONE_RUN, SEVERAL_RUNS, SECOND_LOOK = FORMATS = 1, 2, 3  # one run a target, several, and the checkpoint's own decoder
 
 RESEARCH_ONLY = "For research only. Not a medical device; no label map may guide treatment."
 ONLY_RESEARCH = "for research only, not a medical device"  # the same at the end of a line
-MEDSAM = ("medsam", "lite_medsam")  # whose training data may hold KiTS cases
 # The figures of an evaluation that are told first, and the group of classes each rests on.
 FIGURES = {
     "kidney_and_masses_Dice": ("kidneys with masses", "kidney_and_mass"),
@@ -101,7 +100,7 @@ class Header:
 def as_header(content: dict[str, Any] | None, path: Path) -> Header:
     """Raises `KitsamError` naming the file where its header is not that of a bundle."""
     if content is None or content.get("format") not in FORMATS:
-        raise KitsamError(f"{path}: not a bundle of format {ONE_RUN} or {SEVERAL_RUNS}")
+        raise KitsamError(f"{path}: not a bundle of format {ONE_RUN} to {SECOND_LOOK}")
     return as_record(content, Header, path)
 
 

@@ -2,8 +2,9 @@
 
 The ROI decoder, asked with its fixed box, finds kidneys with their masses on every slice; the mask is cleaned in 3-D.
 Each kidney of a slice gives a box, with which the tumor and the cyst decoder are asked. A voxel of the ROI becomes
-what is most probable there: kidney, cyst or tumor (on a tie the later wins). Lesions too small to be true become
-kidney.
+what is most probable there: kidney, cyst or tumor (on a tie the later wins). Where there is a second look, the
+checkpoint's own decoder is asked once more with a box around each part of a lesion, and kidney becomes what it sees.
+Lesions too small to be true become kidney.
 
 Slices and boxes go through the decoders in batches: a batch of embeddings is taken once for the ROI and, if it has
 boxes, once for both lesions. The device decides what each voxel is, so that one byte of it comes back. Memory: a batch
@@ -29,6 +30,8 @@ EmbeddingSource = Callable[[int, int], Embeddings]
 # Hears a decoder's answers: (its target, first slice, probabilities (B, H, W) float32, boxes on these slices)
 Listener = Callable[[Target, int, Tensor, SliceBoxes], None]
 
+SECOND_LOOK_THRESHOLD = 0.5  # probability
+
 
 def ignore(target: Target, first: int, probabilities: Tensor, boxes: SliceBoxes) -> None:
     """The listener where labels are all that is wanted."""
@@ -43,16 +46,22 @@ class Cascade:
     cyst: Ensemble | None
     config: CascadeConfig
     device: torch.device
+    second_look: Ensemble | None = None
 
     def __post_init__(self) -> None:
-        for ensemble in (self.roi, self.tumor, self.cyst):
+        for ensemble in (self.roi, self.tumor, self.cyst, self.second_look):
             if ensemble:
                 ensemble.to(self.device)
 
 
-def cascade_of(decoders: Mapping[Target, Ensemble], config: CascadeConfig, device: torch.device) -> Cascade:
+def cascade_of(
+    decoders: Mapping[Target, Ensemble],
+    config: CascadeConfig,
+    device: torch.device,
+    second_look: Ensemble | None = None,
+) -> Cascade:
     """`decoders`: of the ROI at least."""
-    return Cascade(decoders["roi"], decoders.get("tumor"), decoders.get("cyst"), config, device)
+    return Cascade(decoders["roi"], decoders.get("tumor"), decoders.get("cyst"), config, device, second_look)
 
 
 def label_volume(
@@ -130,7 +139,26 @@ def add_lesions(
         lesion = to_host(most_probable(probabilities, config.lesion_threshold))
         part = label[first : first + count]
         # A box drawn by hand is believed where the ROI decoder saw nothing.
-        np.copyto(part, lesion, where=(lesion > 0) & ((part > 0) | (boxes is not None)))
+        inside = part > 0 if boxes is None else _inside(boxes.within(first, count), part.shape)
+        np.copyto(part, lesion, where=(lesion > 0) & inside)
+        if cascade.second_look:
+            lesion = _look_again(cascade.second_look, batch, part, spacing, config)
+            np.copyto(part, lesion, where=(lesion > 0) & inside & (part <= KIDNEY))
+
+
+def _look_again(
+    ensemble: Ensemble,
+    embeddings: Embeddings,
+    label: np.ndarray,  # (B, H, W) uint8
+    spacing: tuple[float, float, float],
+    config: CascadeConfig,
+) -> np.ndarray:
+    """(B, H, W) uint8: TUMOR and CYST where the ensemble sees one in the box of a part of it."""
+    probabilities = {}
+    for number in (TUMOR, CYST):
+        boxes = kidney_boxes(label == number, spacing[1:], ensemble.prompt)
+        probabilities[number] = ask_together(ensemble, embeddings, boxes, label.shape[1:], config.batch_size)
+    return to_host(most_probable(probabilities, SECOND_LOOK_THRESHOLD))
 
 
 def _lesion_boxes(

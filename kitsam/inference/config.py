@@ -34,6 +34,9 @@ class CascadeConfig(Options, section="cascade"):
     is wide there"""
     smallest_lesion: float = amount(0.1)
     """3-D parts of a tumor or cyst smaller than this become kidney, mL"""
+    second_look: bool | None = None
+    """ask the decoder of the encoder's own checkpoint again, with a box around each part of a tumor or cyst that was
+    found, and add what it sees there; if not given: where that decoder is MedSAM's, which knows lesions' outlines"""
     batch_size: int = count(16)
     """slices, or boxes, decoded at once"""
 

@@ -170,7 +170,7 @@ def _bundle_model(path: Path, device: torch.device, precision: Precision, batch_
     """The cascade of a bundle."""
     bundle = read_bundle(path)
     encode = _slice_encoder(bundle.encoder, bundle.input, precision, device, batch_size)
-    cascade = cascade_of(bundle.decoders, bundle.cascade, device)
+    cascade = cascade_of(bundle.decoders, bundle.cascade, device, bundle.second_look)
     shares = LIGHT if isinstance(bundle.encoder.vit, TinyViT) or bundle.encoder.input_size < 512 else HEAVY
 
     def find_labels(question: Question) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""The encoder that decoders were trained with, from its checkpoint."""
+"""The encoder that decoders were trained with, and the decoder of the same checkpoint."""
 
 from pathlib import Path
 
+from kitsam.sam.checkpoints import CHECKPOINTS, checkpoint_path, read_checkpoint
 from kitsam.sam.config import EncoderConfig
+from kitsam.sam.decoder import BoxDecoder, decoder_from
 from kitsam.sam.encoder import Encoder, EncoderRecord, build_encoder
 from kitsam.system.errors import OptionError
 
@@ -20,3 +22,11 @@ def trained_encoder(record: EncoderRecord, checkpoint: Path | None) -> Encoder:
             f"these are {actual.weights_sha256[:12]}..."
         )
     return encoder
+
+
+def own_decoder(record: EncoderRecord, checkpoint: Path | None) -> BoxDecoder:
+    """Of the encoder's checkpoint, on the CPU. Raises `OptionError` for an encoder that has none."""
+    if record.name not in CHECKPOINTS:
+        raise OptionError(f"--cascade.second_look: the encoder {record.name} has no checkpoint, and so no decoder")
+    path = checkpoint_path(record.name, checkpoint)
+    return decoder_from(read_checkpoint(path), record.grid, record.input_size, str(path))

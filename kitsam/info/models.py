@@ -10,7 +10,6 @@ from kitsam.decoding.config import PromptConfig
 from kitsam.decoding.records import CONFIG, DECODER, METRICS, SHARD_SET, DecoderRecord, ShardSetRecord
 from kitsam.decoding.training_log import read_log
 from kitsam.inference.card import (
-    MEDSAM,
     RESEARCH_ONLY,
     Evaluation,
     Header,
@@ -20,6 +19,7 @@ from kitsam.inference.card import (
     line_of,
 )
 from kitsam.info.description import Description, Row, count_text, pairs_text
+from kitsam.sam.checkpoints import MEDSAM
 from kitsam.system.errors import KitsamError
 from kitsam.system.files import read_yaml
 from kitsam.system.records import as_record

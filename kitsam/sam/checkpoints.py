@@ -108,6 +108,8 @@ CHECKPOINTS = {
     ),
     "mobile_sam": Checkpoint("mobile_sam.pt"),
 }
+# Trained on medical images: their decoders know the outlines of lesions, and their training data may hold KiTS cases.
+MEDSAM = ("medsam", "lite_medsam")
 
 
 def origin_of(name: str, sha256: str) -> Origin | None:

@@ -45,14 +45,14 @@ def files_of(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize("zero_shot", [False, True])
-def test_labels_in_spans_are_those_of_whole_cases(zero_shot, data, shards, runs, tmp_path, monkeypatch):
-    def initial_decoder(config, shards):
+@pytest.mark.parametrize(("zero_shot", "second_look"), [(False, False), (False, True), (True, False)])
+def test_labels_in_spans_are_those_of_whole_cases(zero_shot, second_look, data, shards, runs, tmp_path, monkeypatch):
+    def initial_decoder(config, shards, option):
         return random_decoder(shards.manifest.grid, shards.manifest.input_size, 0)
 
     monkeypatch.setattr(decoders, "_initial_decoder", initial_decoder)
     given = {"zero_shot": True} if zero_shot else runs
-    cascade = CascadeConfig(**CASCADE, batch_size=2)
+    cascade = CascadeConfig(**CASCADE, second_look=second_look, batch_size=2)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert evaluator.run(evaluate_config(data, shards, given, whole, cascade=cascade)) == 0
     shared = []

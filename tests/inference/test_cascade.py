@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from kitsam.decoding.ensemble import Ensemble, ensemble_of
 from kitsam.decoding.runs import load_run
 from kitsam.inference.cascade import Cascade, cascade_of, label_volume, most_probable
 from kitsam.inference.config import CascadeConfig
+from kitsam.inference.second_look import second_look_by
 from kitsam.sam.decoder import random_decoder
 from kitsam.shards.reader import ShardSet
 
@@ -105,6 +108,56 @@ def test_both_lesion_decoders_take_a_batch_of_embeddings_together(cascade, answe
     )
     assert taken == [(0, 3), (3, 1)] * 2
     assert (label[1:, 12:18, 12:18] == TUMOR).all() and (label[1:, 20:26, 20:26] == CYST).all()
+
+
+def test_a_second_look_in_the_box_of_each_part_adds_to_it(cascade, answers, monkeypatch):
+    answers["roi"][:, 2:38, 2:38] = 0.9
+    answers["tumor"][1, 8:28, 8:28] = answers["tumor"][1, 32:36, 32:36] = answers["cyst"][2, 8:28, 8:28] = 0.9
+    look = random_decoder(1, 16, 9)
+    seen = np.zeros(SHAPE, np.float32)
+    seen[1, 4:40, 20:40] = 0.9
+    seen[3] = 0.9  # where nothing was found
+    asked = []
+
+    def answer(probabilities, decoder, embeddings, rows, boxes, others=module.raise_probabilities):
+        if decoder is not look:
+            return others(probabilities, decoder, embeddings, rows, boxes)
+        slices = embeddings[:, 0, 0, 0].long()
+        for row, box in zip(rows, boxes):
+            asked.append([int(slices[row]), *box])
+            x0, y0, x1, y1 = box.round().astype(int)
+            probabilities[row, y0:y1, x0:x1] = torch.from_numpy(seen)[slices[row], y0:y1, x0:x1]
+
+    monkeypatch.setattr(module, "raise_probabilities", answer)
+    label = label_volume(replace(cascade, second_look=second_look_by(look)), embeddings, SHAPE, SPACING)
+    boxes = [[1, 7, 7, 29, 29], [1, 31.8, 31.8, 36.2, 36.2], [2, 7, 7, 29, 29]]  # wider by a twentieth on each side
+    assert np.array(sorted(asked)) == pytest.approx(np.array(boxes))
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[:, 2:38, 2:38] = KIDNEY
+    expected[1, 8:28, 8:28] = expected[1, 32:36, 32:36] = expected[1, 7:29, 20:29] = TUMOR
+    expected[2, 8:28, 8:28] = CYST
+    assert np.array_equal(label, expected)
+
+
+def test_a_second_look_stays_in_boxes_drawn_by_hand(cascade, answers, monkeypatch):
+    answers["tumor"][1, 8:28, 8:28] = 0.9
+    look = random_decoder(1, 16, 9)
+    monkeypatch.setattr(module, "raise_probabilities", sees_all(look, module.raise_probabilities))
+    given = SliceBoxes(np.array([1]), np.array([[8, 8, 20, 20]], np.float32))
+    label = label_volume(replace(cascade, second_look=second_look_by(look)), embeddings, SHAPE, SPACING, given)
+    assert (label[1, 8:20, 8:20] == TUMOR).all() and (label > 0).sum() == 12 * 12
+
+
+def sees_all(look, others):
+    """As `raise_probabilities`; one decoder sees something in all of its boxes."""
+
+    def answer(probabilities, decoder, embeddings, rows, boxes):
+        if decoder is not look:
+            return others(probabilities, decoder, embeddings, rows, boxes)
+        for row, (x0, y0, x1, y1) in zip(rows, boxes.round().astype(int)):
+            probabilities[row, y0:y1, x0:x1] = 0.9
+
+    return answer
 
 
 def test_what_is_below_the_threshold_is_nothing_and_the_first_class_wins_a_tie():

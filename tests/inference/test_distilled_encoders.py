@@ -50,6 +50,10 @@ def test_sets_decoders_and_bundles_know_the_input(name, kernel, stride, size, da
     loaded = bundle.read_bundle(out)
     assert loaded.decoders["roi"].decoders[0].input_size == loaded.encoder.input_size == size
     assert read_tensors(out).header["weights"]["license"] == "Apache-2.0"
+    assert (loaded.second_look is not None) == (name == "lite_medsam")
+    if loaded.second_look:
+        state = loaded.second_look.decoders[0].state_dict()
+        assert all(torch.equal(value, decoder.state_dict()[key]) for key, value in state.items())
     pixels = torch.rand(1, 3, size, size) * 255
     with torch.inference_mode():
         expected = network(normalized(pixels, loaded.encoder))

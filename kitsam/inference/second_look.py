@@ -1,0 +1,29 @@
+"""A second look at lesions: whether there is one, and by whom.
+
+A decoder that learned from a few dozen cases finds lesions, and its outlines stay within them. MedSAM's decoder, which
+learned the outlines of over a million structures, draws a better one where a box tells it what to outline: see
+docs/ablations.md. It is the decoder of the encoder's own checkpoint, untrained on these cases, and sees no slice
+without a box.
+"""
+
+from dataclasses import replace
+
+from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.ensemble import Ensemble
+from kitsam.inference.config import CascadeConfig
+from kitsam.sam.checkpoints import MEDSAM
+from kitsam.sam.decoder import BoxDecoder
+
+# Each part of a lesion has its own box, a little wider than the part.
+PROMPT = PromptConfig(margin=0.05, merge=0, smallest=0)
+
+
+def decide_second_look(config: CascadeConfig, encoder: str, has_decoder: bool) -> CascadeConfig:
+    """With `second_look` said, for an encoder whose checkpoint has a decoder at hand or not."""
+    if config.second_look is not None:
+        return config
+    return replace(config, second_look=has_decoder and encoder in MEDSAM)
+
+
+def second_look_by(decoder: BoxDecoder) -> Ensemble:
+    return Ensemble((decoder,), PROMPT)

@@ -6,7 +6,7 @@
     base: paper                           # the variant that others are compared with
     embed: {config: embed.yaml}           # options as of `kitsam embed`; config: a file of them, read first
     roi: {config: roi.yaml}               # of `kitsam train --target roi`
-    tumor: {config: tumor.yaml, start_from: roi}   # start_from: the run of that target, of the same fold and seed
+    tumor: {config: tumor.yaml, start_from: roi}   # the run of that target, fold and seed; or a run's folder
     evaluate: {}
     variants:
       paper: {}

@@ -1,8 +1,8 @@
 """One safetensors file with all that `kitsam predict` needs.
 
 Tensors `encoder.*`, `roi.*`, `tumor.*`, `cyst.*`, and for a second look `checkpoint.*`, the decoder of the encoder's
-own checkpoint; the header's `kitsam` entry is JSON: encoder, input settings, each
-decoder's prompts and the shard set it was trained on, the cascade's settings, and a card for people (`card.py`).
+own checkpoint; the header's `kitsam` entry is JSON: encoder, input settings, each decoder's prompts and the shard set
+it was trained on, the cascade's settings, and a card for people (`card.py`).
 
 Format 2 is written where a target has several runs, whose tensors are `roi.0.*`, `roi.1.*`, ... and whose shard sets
 are a list, format 3 where there is a second look: a version of kitsam that would leave some decoders out refuses it.

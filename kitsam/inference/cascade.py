@@ -141,7 +141,7 @@ def add_lesions(
         # A box drawn by hand is believed where the ROI decoder saw nothing.
         inside = part > 0 if boxes is None else _inside(boxes.within(first, count), part.shape)
         np.copyto(part, lesion, where=(lesion > 0) & inside)
-        if cascade.second_look:
+        if cascade.second_look and (part > KIDNEY).any():
             lesion = _look_again(cascade.second_look, batch, part, spacing, config)
             np.copyto(part, lesion, where=(lesion > 0) & inside & (part <= KIDNEY))
 

@@ -72,6 +72,7 @@ def _read(path: Path, own: dict[Target, list[str]], cascade: CascadeConfig) -> E
 
 
 def _check_cascade(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    theirs = {"second_look": False, **theirs}  # of which earlier versions knew nothing
     for name, value in ours.items():
         if name != "batch_size" and theirs.get(name) != value:
             raise OptionError(

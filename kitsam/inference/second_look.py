@@ -1,9 +1,8 @@
 """A second look at lesions: whether there is one, and by whom.
 
-A decoder that learned from a few dozen cases finds lesions, and its outlines stay within them. MedSAM's decoder, which
-learned the outlines of over a million structures, draws a better one where a box tells it what to outline: see
-docs/ablations.md. It is the decoder of the encoder's own checkpoint, untrained on these cases, and sees no slice
-without a box.
+A decoder that learned from a few dozen cases finds a lesion and misses parts of it. MedSAM's decoder, which learned
+the outlines of over a million structures, fills in what is missing where a box tells it what to outline: measured in
+docs/ablations.md. It is the decoder of the encoder's own checkpoint, as it came.
 """
 
 from dataclasses import replace

@@ -63,8 +63,8 @@ def changed(results: Path, out: Path, **settings) -> Path:
     """The same evaluation with other settings, or without them."""
     shutil.copytree(results, out)
     content = json.loads((out / "metrics.json").read_text())
-    content["settings"].update(settings)
-    content["settings"] = {name: value for name, value in content["settings"].items() if value is not None}
+    kept = {name: value for name, value in content["settings"].items() if name not in settings}
+    content["settings"] = kept | {name: value for name, value in settings.items() if value is not None}
     (out / "metrics.json").write_text(json.dumps(content))
     return out
 
@@ -76,6 +76,7 @@ def changed(results: Path, out: Path, **settings) -> Path:
         ({"zero_shot": True, "decoders": {}}, "not an evaluation of runs"),
         ({"decoders": None}, "does not say of which decoders: run the same `kitsam evaluate` again"),
         ({"decoders": {"roi": "0" * 64}}, "of another roi decoder than the bundle's"),
+        ({"cascade": {**CASCADE, "second_look": True}}, "measured with cascade.second_look True, the bundle has False"),
         ({"cascade": {**CASCADE, "roi_threshold": 0.4}}, "measured with cascade.roi_threshold 0.4, the bundle has 0.3"),
     ],
 )
@@ -84,6 +85,13 @@ def test_figures_of_something_else_are_refused(runs, results, tmp_path, settings
     with pytest.raises(OptionError, match=f"--metrics: .*other/metrics.json: {message}"):
         bundle.run(bundle_config(runs, tmp_path / "model", metrics=other))
     assert not (tmp_path / "model").exists()
+
+
+def test_an_evaluation_from_before_there_was_a_second_look_had_none(runs, results, tmp_path):
+    cascade = json.loads((results / "metrics.json").read_text())["settings"]["cascade"]
+    assert cascade.pop("second_look") is False
+    other = changed(results, tmp_path / "other", cascade=cascade)
+    assert bundle.run(bundle_config(runs, tmp_path / "model", metrics=other)) == 0
 
 
 def test_a_folder_without_an_evaluation_is_refused(runs, tmp_path):

@@ -32,8 +32,8 @@ class CascadeConfig(Options, section="cascade"):
     smallest_roi: float = amount(2.0)
     """3-D parts of the ROI smaller than this are dropped, mL; what the scan's end cuts is taken to go on as far as it
     is wide there"""
-    smallest_lesion: float = amount(0.1)
-    """3-D parts of a tumor or cyst smaller than this become kidney, mL"""
+    smallest_lesion: float = amount(0.5)
+    """3-D parts of a tumor or cyst smaller than this become kidney, mL; 0.5 is a ball of 1 cm"""
     second_look: bool | None = None
     """ask the decoder of the encoder's own checkpoint again, with a box around each part of a tumor or cyst that was
     found, and add what it sees there; if not given: where that decoder is MedSAM's, which knows lesions' outlines"""

@@ -2,9 +2,12 @@
 
 The ROI decoder, asked with its fixed box, finds kidneys with their masses on every slice; the mask is cleaned in 3-D.
 Each kidney of a slice gives a box, with which the tumor and the cyst decoder are asked. A voxel of the ROI becomes
-what is most probable there: kidney, cyst or tumor (on a tie the later wins). Where there is a second look, the
-checkpoint's own decoder is asked once more with a box around each part of a lesion, and kidney becomes what it sees.
-Lesions too small to be true become kidney.
+what is most probable there: kidney, cyst or tumor (on a tie the later wins). Lesions too small to be true become
+kidney.
+
+Where there is a second look, the checkpoint's own decoder is asked too: with a box around each kidney, in which its
+probability and the ROI decoder's are averaged; then with a box around each part of a lesion, and kidney becomes what it
+sees there.
 
 Slices and boxes go through the decoders in batches: a batch of embeddings is taken once for the ROI and, if it has
 boxes, once for both lesions. The device decides what each voxel is, so that one byte of it comes back. Memory: a batch
@@ -20,9 +23,11 @@ from torch import Tensor
 
 from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR, Target
 from kitsam.decoding.ask import SliceBoxes, kidney_boxes, roi_boxes
+from kitsam.decoding.config import PromptConfig
 from kitsam.decoding.ensemble import Embeddings, Ensemble, ask_together, embeddings_on
 from kitsam.inference.cleanup import clean_roi, drop_small_lesions
 from kitsam.inference.config import CascadeConfig
+from kitsam.sam.masks import pixels_inside
 from kitsam.system.devices import to_host
 
 # (first slice, number of slices) -> embeddings (B, 256, G, G), of the mirrored slices too or not
@@ -30,7 +35,8 @@ EmbeddingSource = Callable[[int, int], Embeddings]
 # Hears a decoder's answers: (its target, first slice, probabilities (B, H, W) float32, boxes on these slices)
 Listener = Callable[[Target, int, Tensor, SliceBoxes], None]
 
-SECOND_LOOK_THRESHOLD = 0.5  # probability
+SECOND_LOOK_THRESHOLD = 0.5  # probability of a lesion
+KIDNEY_LOOK = PromptConfig()  # its boxes are those of a lesion decoder that was trained without other options
 
 
 def ignore(target: Target, first: int, probabilities: Tensor, boxes: SliceBoxes) -> None:
@@ -73,7 +79,7 @@ def label_volume(
     listener: Listener = ignore,
 ) -> np.ndarray:
     """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney."""
-    label = find_roi(cascade, embeddings, shape, listener)
+    label = find_roi(cascade, embeddings, shape, spacing, listener)
     if boxes is not None:
         label *= _inside(boxes, shape)
     clean_roi(label, spacing, cascade.config.smallest_roi)
@@ -83,7 +89,11 @@ def label_volume(
 
 
 def find_roi(
-    cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, int, int], listener: Listener = ignore
+    cascade: Cascade,
+    embeddings: EmbeddingSource,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],  # mm between slices, rows, columns
+    listener: Listener = ignore,
 ) -> np.ndarray:
     """(S, H, W) uint8: KIDNEY where the ROI decoder sees kidney or mass."""
     label = np.zeros(shape, np.uint8)
@@ -92,8 +102,27 @@ def find_roi(
         batch = embeddings_on(cascade.device, embeddings(first, count))
         probabilities = ask_together(cascade.roi, batch, boxes, shape[1:])
         listener("roi", first, probabilities, boxes)
-        label[first : first + count] = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
+        found = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
+        if cascade.second_look and found.any():
+            probabilities = _ask_both(cascade.second_look, batch, probabilities, found, spacing, cascade.config)
+            found = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
+        label[first : first + count] = found
     return label
+
+
+def _ask_both(
+    ensemble: Ensemble,
+    embeddings: Embeddings,
+    probabilities: Tensor,  # (B, H, W) float32, the ROI decoder's
+    found: np.ndarray,  # (B, H, W) uint8, KIDNEY where they are above the threshold
+    spacing: tuple[float, float, float],
+    config: CascadeConfig,
+) -> Tensor:
+    """`probabilities`, in the box of each kidney that was found averaged with the ensemble's."""
+    boxes = kidney_boxes(found > 0, spacing[1:], KIDNEY_LOOK)
+    others = ask_together(ensemble, embeddings, boxes, found.shape[1:], config.batch_size)
+    inside = pixels_inside(boxes.slices, boxes.boxes, others)
+    return torch.where(inside, (probabilities + others) / 2, probabilities)
 
 
 def _batches(cascade: Cascade, slices: int) -> Iterator[tuple[int, int]]:

@@ -35,8 +35,9 @@ class CascadeConfig(Options, section="cascade"):
     smallest_lesion: float = amount(0.5)
     """3-D parts of a tumor or cyst smaller than this become kidney, mL; 0.5 is a ball of 1 cm"""
     second_look: bool | None = None
-    """ask the decoder of the encoder's own checkpoint again, with a box around each part of a tumor or cyst that was
-    found, and add what it sees there; if not given: where that decoder is MedSAM's, which knows lesions' outlines"""
+    """ask the decoder of the encoder's own checkpoint too: with a box around each kidney, where both answers are
+    averaged, and around each part of a tumor or cyst, to which is added what it sees; if not given: where that decoder
+    is MedSAM's, which knows the outlines of organs and lesions"""
     batch_size: int = count(16)
     """slices, or boxes, decoded at once"""
 

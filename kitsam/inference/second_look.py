@@ -1,8 +1,8 @@
-"""A second look at lesions: whether there is one, and by whom.
+"""A second look at kidneys and lesions: whether there is one, and by whom.
 
-A decoder that learned from a few dozen cases finds a lesion and misses parts of it. MedSAM's decoder, which learned
-the outlines of over a million structures, fills in what is missing where a box tells it what to outline: measured in
-docs/ablations.md. It is the decoder of the encoder's own checkpoint, as it came.
+A decoder that learned from a few dozen cases finds a kidney or a lesion and misses parts of it. MedSAM's decoder, which
+learned the outlines of over a million structures, fills in what is missing where a box tells it what to outline:
+measured in docs/ablations.md. It is the decoder of the encoder's own checkpoint, as it came.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from kitsam.inference.config import CascadeConfig
 from kitsam.sam.checkpoints import MEDSAM
 from kitsam.sam.decoder import BoxDecoder
 
-# Each part of a lesion has its own box, a little wider than the part.
+# For lesions: each part of one has its own box, a little wider than the part.
 PROMPT = PromptConfig(margin=0.05, merge=0, smallest=0)
 
 

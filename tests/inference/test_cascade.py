@@ -124,6 +124,9 @@ def test_a_second_look_in_the_box_of_each_part_adds_to_it(cascade, answers, monk
             return others(probabilities, decoder, embeddings, rows, boxes)
         slices = embeddings[:, 0, 0, 0].long()
         for row, box in zip(rows, boxes):
+            if box[2] - box[0] > 36:  # of a kidney
+                probabilities[row] = 0.9
+                continue
             asked.append([int(slices[row]), *box])
             x0, y0, x1, y1 = box.round().astype(int)
             probabilities[row, y0:y1, x0:x1] = torch.from_numpy(seen)[slices[row], y0:y1, x0:x1]
@@ -136,6 +139,32 @@ def test_a_second_look_in_the_box_of_each_part_adds_to_it(cascade, answers, monk
     expected[:, 2:38, 2:38] = KIDNEY
     expected[1, 8:28, 8:28] = expected[1, 32:36, 32:36] = expected[1, 7:29, 20:29] = TUMOR
     expected[2, 8:28, 8:28] = CYST
+    assert np.array_equal(label, expected)
+
+
+def test_a_second_look_at_kidneys_is_averaged_in_their_boxes(cascade, answers, monkeypatch):
+    answers["roi"][1:3, 10:30, 10:30] = 0.7
+    answers["roi"][1:3, 10:30, 30:36] = 0.3
+    look = random_decoder(1, 16, 9)
+    seen = np.zeros((40, 40), np.float32)
+    seen[:20, 10:40] = 0.8
+    asked = []
+
+    def answer(probabilities, decoder, embeddings, rows, boxes, others=module.raise_probabilities):
+        if decoder is not look:
+            return others(probabilities, decoder, embeddings, rows, boxes)
+        for row, box in zip(rows, boxes):
+            asked.append([int(embeddings[row, 0, 0, 0]), *box])
+            x0, y0, x1, y1 = box.round().astype(int)
+            probabilities[row, y0:y1, x0:x1] = torch.from_numpy(seen)[y0:y1, x0:x1]
+
+    monkeypatch.setattr(module, "raise_probabilities", answer)
+    both = replace(cascade, tumor=None, cyst=None, second_look=second_look_by(look))
+    label = label_volume(both, embeddings, SHAPE, SPACING)
+    assert np.array_equal(np.array(sorted(asked), np.float32), [[1, 8, 8, 32, 32], [2, 8, 8, 32, 32]])
+    expected = np.zeros(SHAPE, np.uint8)
+    # The mean of 0.7 and 0.8, and of 0.3 and 0.8 as far as the box goes; of 0.7 and 0 it is below the threshold.
+    expected[1:3, 10:20, 10:32] = KIDNEY
     assert np.array_equal(label, expected)
 
 

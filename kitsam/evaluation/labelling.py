@@ -92,7 +92,7 @@ class ByCascade:
 
     def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int, listening: Listening) -> np.ndarray:
         shape = stop - first, *truth.voxels.shape[1:]
-        return find_roi(self.cascade, _from(self.embeddings(entry), first), shape, truth.spacing, listening.hear)
+        return find_roi(self.cascade, _from(self.embeddings(entry), first), shape, listening.hear)
 
     def go_on(
         self, entry: ShardEntry, truth: Volume, begun: np.ndarray, first: int, stop: int, listening: Listening

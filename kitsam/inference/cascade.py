@@ -5,8 +5,8 @@ Each kidney of a slice gives a box, with which the tumor and the cyst decoder ar
 what is most probable there: kidney, cyst or tumor (on a tie the later wins). Lesions too small to be true become
 kidney.
 
-Where there is a second look, the checkpoint's own decoder is asked too: with a box around each kidney, in which its
-probability and the ROI decoder's are averaged; then with a box around each part of a lesion, and kidney becomes what it
+Where there is a second look, the checkpoint's own decoder is asked too: first with a box around each kidney, in which
+the ROI is then what both see on average; at the end with a box around each part of a lesion, and kidney becomes what it
 sees there.
 
 Slices and boxes go through the decoders in batches: a batch of embeddings is taken once for the ROI and, if it has
@@ -36,7 +36,8 @@ EmbeddingSource = Callable[[int, int], Embeddings]
 Listener = Callable[[Target, int, Tensor, SliceBoxes], None]
 
 SECOND_LOOK_THRESHOLD = 0.5  # probability of a lesion
-KIDNEY_LOOK = PromptConfig()  # its boxes are those of a lesion decoder that was trained without other options
+# Wider than a lesion decoder's: what was missed of a kidney lies outside what was found.
+KIDNEY_LOOK = PromptConfig(margin=0.2)
 
 
 def ignore(target: Target, first: int, probabilities: Tensor, boxes: SliceBoxes) -> None:
@@ -79,7 +80,7 @@ def label_volume(
     listener: Listener = ignore,
 ) -> np.ndarray:
     """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney."""
-    label = find_roi(cascade, embeddings, shape, spacing, listener)
+    label = find_roi(cascade, embeddings, shape, listener)
     if boxes is not None:
         label *= _inside(boxes, shape)
     clean_roi(label, spacing, cascade.config.smallest_roi)
@@ -89,11 +90,7 @@ def label_volume(
 
 
 def find_roi(
-    cascade: Cascade,
-    embeddings: EmbeddingSource,
-    shape: tuple[int, int, int],
-    spacing: tuple[float, float, float],  # mm between slices, rows, columns
-    listener: Listener = ignore,
+    cascade: Cascade, embeddings: EmbeddingSource, shape: tuple[int, int, int], listener: Listener = ignore
 ) -> np.ndarray:
     """(S, H, W) uint8: KIDNEY where the ROI decoder sees kidney or mass."""
     label = np.zeros(shape, np.uint8)
@@ -102,27 +99,8 @@ def find_roi(
         batch = embeddings_on(cascade.device, embeddings(first, count))
         probabilities = ask_together(cascade.roi, batch, boxes, shape[1:])
         listener("roi", first, probabilities, boxes)
-        found = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
-        if cascade.second_look and found.any():
-            probabilities = _ask_both(cascade.second_look, batch, probabilities, found, spacing, cascade.config)
-            found = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
-        label[first : first + count] = found
+        label[first : first + count] = to_host(most_probable({KIDNEY: probabilities}, cascade.config.roi_threshold))
     return label
-
-
-def _ask_both(
-    ensemble: Ensemble,
-    embeddings: Embeddings,
-    probabilities: Tensor,  # (B, H, W) float32, the ROI decoder's
-    found: np.ndarray,  # (B, H, W) uint8, KIDNEY where they are above the threshold
-    spacing: tuple[float, float, float],
-    config: CascadeConfig,
-) -> Tensor:
-    """`probabilities`, in the box of each kidney that was found averaged with the ensemble's."""
-    boxes = kidney_boxes(found > 0, spacing[1:], KIDNEY_LOOK)
-    others = ask_together(ensemble, embeddings, boxes, found.shape[1:], config.batch_size)
-    inside = pixels_inside(boxes.slices, boxes.boxes, others)
-    return torch.where(inside, (probabilities + others) / 2, probabilities)
 
 
 def _batches(cascade: Cascade, slices: int) -> Iterator[tuple[int, int]]:
@@ -150,29 +128,59 @@ def add_lesions(
     boxes: SliceBoxes | None = None,
     listener: Listener = ignore,
 ) -> None:
-    """Write tumors and cysts into `label`, inside boxes around its kidneys or in those drawn by hand."""
+    """Write tumors and cysts into `label`, inside boxes around its kidneys or in those drawn by hand.
+
+    With a second look the kidneys are corrected first.
+    """
     config = cascade.config
     decoders = {number: one for number, one in ((TUMOR, cascade.tumor), (CYST, cascade.cyst)) if one}
-    asked = _lesion_boxes(decoders, label, spacing, boxes)
+    if not (decoders or cascade.second_look):
+        return
     for first, count in _batches(cascade, len(label)):
-        here = {number: every.within(first, count) for number, every in asked.items()}
-        if not any(len(some.slices) for some in here.values()):
+        part = label[first : first + count]
+        drawn = None if boxes is None else boxes.within(first, count)
+        if not (part.any() if drawn is None else len(drawn.slices)):
             continue
         batch = embeddings_on(cascade.device, embeddings(first, count))
+        if cascade.second_look and drawn is None:
+            _correct_roi(cascade.roi, cascade.second_look, batch, part, spacing, config)
+        if not decoders:
+            continue
+        asked = _lesion_boxes(decoders, part, spacing, drawn)
         probabilities = {
-            number: ask_together(one, batch, here[number], label.shape[1:], config.batch_size)
+            number: ask_together(one, batch, asked[number], part.shape[1:], config.batch_size)
             for number, one in decoders.items()
         }
         for number, some in probabilities.items():
-            listener(CLASS_NAMES[number], first, some, here[number])
+            listener(CLASS_NAMES[number], first, some, asked[number])
         lesion = to_host(most_probable(probabilities, config.lesion_threshold))
-        part = label[first : first + count]
         # A box drawn by hand is believed where the ROI decoder saw nothing.
-        inside = part > 0 if boxes is None else _inside(boxes.within(first, count), part.shape)
+        inside = part > 0 if drawn is None else _inside(drawn, part.shape)
         np.copyto(part, lesion, where=(lesion > 0) & inside)
         if cascade.second_look and (part > KIDNEY).any():
             lesion = _look_again(cascade.second_look, batch, part, spacing, config)
             np.copyto(part, lesion, where=(lesion > 0) & inside & (part <= KIDNEY))
+
+
+def _correct_roi(
+    roi: Ensemble,
+    second_look: Ensemble,
+    embeddings: Embeddings,
+    label: np.ndarray,  # (B, H, W) uint8, KIDNEY on the ROI
+    spacing: tuple[float, float, float],
+    config: CascadeConfig,
+) -> None:
+    """In the box of each kidney: KIDNEY where the mean of both probabilities is above the threshold, else 0.
+
+    The ROI decoder is asked again, since to keep its probabilities would take four more bytes a voxel.
+    """
+    size = label.shape[1:]
+    around = kidney_boxes(label > 0, spacing[1:], KIDNEY_LOOK)
+    theirs = ask_together(second_look, embeddings, around, size, config.batch_size)
+    own = ask_together(roi, embeddings, roi_boxes(roi.prompt, len(label), size), size)
+    both = most_probable({KIDNEY: (own + theirs) / 2}, config.roi_threshold)
+    inside = pixels_inside(around.slices, around.boxes, theirs)
+    np.copyto(label, to_host(both), where=to_host(inside))
 
 
 def _look_again(

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR, Target
 from kitsam.decoding.ask import SliceBoxes, kidney_boxes, roi_boxes
-from kitsam.decoding.config import PromptConfig
 from kitsam.decoding.ensemble import Embeddings, Ensemble, ask_together, embeddings_on
 from kitsam.inference.cleanup import clean_roi, drop_small_lesions
 from kitsam.inference.config import CascadeConfig
+from kitsam.inference.second_look import KIDNEY_PROMPT
 from kitsam.sam.masks import pixels_inside
 from kitsam.system.devices import to_host
 
@@ -36,8 +36,6 @@ EmbeddingSource = Callable[[int, int], Embeddings]
 Listener = Callable[[Target, int, Tensor, SliceBoxes], None]
 
 SECOND_LOOK_THRESHOLD = 0.5  # probability of a lesion
-# Wider than a lesion decoder's: what was missed of a kidney lies outside what was found.
-KIDNEY_LOOK = PromptConfig(margin=0.2)
 
 
 def ignore(target: Target, first: int, probabilities: Tensor, boxes: SliceBoxes) -> None:
@@ -175,7 +173,7 @@ def _correct_roi(
     The ROI decoder is asked again, since to keep its probabilities would take four more bytes a voxel.
     """
     size = label.shape[1:]
-    around = kidney_boxes(label > 0, spacing[1:], KIDNEY_LOOK)
+    around = kidney_boxes(label > 0, spacing[1:], KIDNEY_PROMPT)
     theirs = ask_together(second_look, embeddings, around, size, config.batch_size)
     own = ask_together(roi, embeddings, roi_boxes(roi.prompt, len(label), size), size)
     both = most_probable({KIDNEY: (own + theirs) / 2}, config.roi_threshold)

@@ -13,8 +13,10 @@ from kitsam.inference.config import CascadeConfig
 from kitsam.sam.checkpoints import MEDSAM
 from kitsam.sam.decoder import BoxDecoder
 
-# For lesions: each part of one has its own box, a little wider than the part.
-PROMPT = PromptConfig(margin=0.05, merge=0, smallest=0)
+# Wider than a lesion decoder's: what was missed of a kidney lies outside what was found.
+KIDNEY_PROMPT = PromptConfig(margin=0.2)
+# Each part of a lesion has its own box, a little wider than the part.
+LESION_PROMPT = PromptConfig(margin=0.05, merge=0, smallest=0)
 
 
 def decide_second_look(config: CascadeConfig, encoder: str, has_decoder: bool) -> CascadeConfig:
@@ -25,4 +27,4 @@ def decide_second_look(config: CascadeConfig, encoder: str, has_decoder: bool) -
 
 
 def second_look_by(decoder: BoxDecoder) -> Ensemble:
-    return Ensemble((decoder,), PROMPT)
+    return Ensemble((decoder,), LESION_PROMPT)

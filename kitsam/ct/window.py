@@ -25,6 +25,11 @@ def to_channels(image: Tensor, slices: list[int], config: InputConfig) -> Tensor
     return torch.stack([_apply_window(plain, window) for window in windows], dim=1)
 
 
+def to_gray(image: Tensor, config: InputConfig) -> Tensor:
+    """HU of any shape -> float32 in 0..255 of the encoder's window, of several the first."""
+    return _apply_window(image, config.windows[0] if config.channels == "windows" else config.window)
+
+
 def _apply_window(hu: Tensor, window: Window) -> Tensor:
     """HU of any shape -> 0..255."""
     low, high = window

@@ -5,7 +5,7 @@ slice, enlarged by a margin. A decoder answers for the inside of its boxes; wher
 stands.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from kitsam.ct.body import BodyBox
 from kitsam.ct.instances import find_instances
 from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.detail import DetailNets
 from kitsam.sam.boxes import clip, enlarge
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.sam.masks import raise_probabilities
@@ -25,6 +26,7 @@ class TargetDecoder:
 
     decoder: BoxDecoder
     prompt: PromptConfig
+    detail: DetailNets | None = field(default=None, kw_only=True)  # that answer beside it
 
 
 @dataclass(frozen=True)

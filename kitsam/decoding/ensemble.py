@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kitsam.decoding.ask import SliceBoxes, TargetDecoder, ask
 from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.detail import DetailNets
 from kitsam.sam.decoder import BoxDecoder
 from kitsam.system.devices import to_device
 
@@ -25,16 +26,18 @@ class Ensemble:
 
     decoders: tuple[BoxDecoder, ...]
     prompt: PromptConfig
+    details: tuple[DetailNets, ...] = ()  # of those runs that have them
 
     def to(self, device: torch.device) -> None:
         """Have them answer on this device."""
-        for decoder in self.decoders:
-            decoder.to(device).eval()
+        for one in (*self.decoders, *self.details):
+            one.to(device).eval()
 
 
 def ensemble_of(members: Sequence[TargetDecoder]) -> Ensemble:
     """`members`: one at least, of the same target and prompts."""
-    return Ensemble(tuple(member.decoder for member in members), members[0].prompt)
+    details = tuple(member.detail for member in members if member.detail)
+    return Ensemble(tuple(member.decoder for member in members), members[0].prompt, details)
 
 
 class WithMirrored(NamedTuple):

@@ -9,18 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from kitsam.ct.labels import Target
 from kitsam.decoding.ask import TargetDecoder
 from kitsam.decoding.config import PromptConfig
+from kitsam.decoding.detail import DetailNet, DetailNets
 from kitsam.decoding.records import CONFIG, DECODER, SHARD_SET, DecoderRecord, ShardSetRecord
 from kitsam.sam.decoder import BoxDecoder, decoder_from
 from kitsam.shards.manifest import Manifest, Signature, check_signature
 from kitsam.shards.reader import ShardSet
-from kitsam.system.errors import OptionError
+from kitsam.system.errors import KitsamError, OptionError
 from kitsam.system.files import read_yaml
 from kitsam.system.records import as_record
 from kitsam.system.seals import read_sealed
 from kitsam.system.tensors import read_tensors, write_tensors
+
+DETAIL = "detail"  # begins the names of the networks' tensors in a decoder's file
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,30 @@ def record_of(shards: ShardSet, start: TrainedDecoder | None = None) -> ShardSet
     return ShardSetRecord(manifest.signature, manifest.grid, shards.fingerprint, shards.fold, train, val)
 
 
-def write_decoder(run: Path, decoder: BoxDecoder, record: DecoderRecord) -> None:
-    write_tensors(run / DECODER, decoder.state_dict(), asdict(record))
+def write_decoder(run: Path, decoder: BoxDecoder, record: DecoderRecord, detail: DetailNets | None = None) -> None:
+    write_tensors(run / DECODER, tensors_of(decoder, detail), asdict(record))
+
+
+def tensors_of(decoder: BoxDecoder, detail: DetailNets | None) -> dict[str, Tensor]:
+    """Of both, by the names that they have in a run's file and after a prefix in a bundle."""
+    own = detail.state_dict() if detail else {}
+    return {**decoder.state_dict(), **{f"{DETAIL}.{name}": tensor for name, tensor in own.items()}}
+
+
+def detail_from(tensors: Mapping[str, Tensor], source: str) -> DetailNets | None:
+    """Those among a decoder's tensors, if there are some.
+
+    Raises `KitsamError` naming `source` where they do not fit.
+    """
+    own = {key.removeprefix(f"{DETAIL}."): tensor for key, tensor in tensors.items() if key.startswith(f"{DETAIL}.")}
+    if not own:
+        return None
+    detail = DetailNets(DetailNet() for _ in {name.split(".")[0] for name in own})
+    try:
+        detail.load_state_dict(own)
+    except RuntimeError as error:
+        raise KitsamError(f"{source}: not the weights of networks for detail") from error
+    return detail.eval()
 
 
 def load_run(run: Path, target: Target | None, option: str = "") -> TrainedDecoder:
@@ -78,7 +105,7 @@ def load_run(run: Path, target: Target | None, option: str = "") -> TrainedDecod
     shard_set = record.shard_set
     decoder = decoder_from(file.tensors, shard_set.grid, shard_set.signature.input_size, str(path)).eval()
     decoder.sight = record.prompt.sight
-    return TrainedDecoder(decoder, record.prompt, shard_set, path)
+    return TrainedDecoder(decoder, record.prompt, shard_set, path, detail=detail_from(file.tensors, str(path)))
 
 
 def _check_target(actual: Target, expected: Target | None, run: Path, option: str) -> None:

@@ -17,9 +17,8 @@ import torch
 
 from kitsam.ct.body import BodyBox
 from kitsam.ct.case import Case
-from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View, resize_pixels, transform_to_input
-from kitsam.ct.window import to_channels
+from kitsam.ct.window import to_gray
 from kitsam.embedding.config import EmbedConfig
 from kitsam.embedding.plan import Plan, SamplePlan, masks_in_views
 from kitsam.embedding.units import Member, Unit, unit_seal
@@ -152,8 +151,7 @@ def shard_threads() -> Iterator[ShardThreads]:
 def _picture(case: Case, sample: SamplePlan, view: View, size: tuple[int, int], config: EmbedConfig) -> np.ndarray:
     """(h, w) uint8: the slice in its view and the encoder's first window, of the mask's `size`."""
     hu = torch.from_numpy(case.image[sample.slice : sample.slice + 1])
-    window = config.input.windows[0] if config.input.channels == "windows" else config.input.window
-    pixels = resize_pixels(to_channels(hu, [0], InputConfig(window=window)), [view], max(size))
+    pixels = resize_pixels(to_gray(hu, config.input)[:, None].expand(-1, 3, -1, -1), [view], max(size))
     return pixels[0, 0].round().to(torch.uint8).numpy()
 
 

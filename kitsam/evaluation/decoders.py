@@ -14,6 +14,7 @@ from kitsam.decoding.runs import TrainedDecoder
 from kitsam.evaluation.config import EvaluateConfig
 from kitsam.evaluation.flips import flipped, mirrored_encoder
 from kitsam.evaluation.labelling import ByCascade, ByTrueBoxes, Embeddings, Labelling, OnWholeSlices
+from kitsam.evaluation.scans import grays_in
 from kitsam.inference.cascade import EmbeddingSource, cascade_of
 from kitsam.inference.second_look import second_look_by
 from kitsam.sam.decoder import BoxDecoder
@@ -59,7 +60,11 @@ def labelling_of(
         if config.cascade.second_look:
             decoder = together(lambda: _initial_decoder(config, shards, "cascade.second_look"))
             second_look = second_look_by(decoder)
-        labelling = ByCascade(cascade_of(ensembles, config.cascade, device, second_look), embeddings)
+        cascade = cascade_of(ensembles, config.cascade, device, second_look)
+        grays = None
+        if cascade.sees_details:
+            grays = grays_in(files, shards.manifest, config.shards, body_of if is_cut else None)
+        labelling = ByCascade(cascade, embeddings, grays)
     else:
         decoder = together(lambda: _initial_decoder(config, shards, "zero_shot")).to(device).eval()
         labelling = ByTrueBoxes(decoder, stored, config.cascade.batch_size)

@@ -28,12 +28,12 @@ from kitsam.evaluation.case_results import CASES, PREDICTIONS, is_done, read_res
 from kitsam.evaluation.compare import FILE_NAME, Others, compare_and_tell, read_others, shared_cases
 from kitsam.evaluation.config import EvaluateConfig
 from kitsam.evaluation.decoders import TrainedRuns, by_target, labelling_of
-from kitsam.evaluation.flips import check_scans
 from kitsam.evaluation.labelling import Labelling
 from kitsam.evaluation.listening import Listening, heard, listen
 from kitsam.evaluation.origins import SETTING as ORIGINS
 from kitsam.evaluation.origins import count_origins, is_like_the_papers, origins_text
 from kitsam.evaluation.results import CSV_NAME, JSON_NAME, write_metrics
+from kitsam.evaluation.scans import check_scans
 from kitsam.evaluation.spans import SPANS, read_spans, remove_spans, share_cases, spans_of, write_span
 from kitsam.evaluation.summary import detection_table, results_table
 from kitsam.evaluation.truths import check_labels, read_truth_once
@@ -67,11 +67,17 @@ def run(config: EvaluateConfig) -> int:
         cascade = decide_second_look(config.cascade, shards.manifest.encoder["name"], has_decoder)
         config = replace(config, cascade=cascade)
         decide(lambda: check_labels(config.data, config.shards, files, shards.manifest))
-        if config.flips:
-            decide(lambda: check_scans(files, shards.manifest, config.shards))
+        for option in _asks_for_scans(config, runs):
+            decide(lambda option=option: check_scans(files, shards.manifest, config.shards, option))
         decide(lambda: _read_others(config, [case.case for case in shards.manifest.val]))
         with sole_writers(config.out):
             return _evaluate(config, files, shards, runs, processes)
+
+
+def _asks_for_scans(config: EvaluateConfig, runs: TrainedRuns) -> list[str]:
+    """The options because of which the scans must be read and not only embeddings."""
+    details = [target for target, some in runs.items() if any(trained.detail for trained in some)]
+    return ["flips"] * config.flips + details[:1]
 
 
 def _find_cases(config: EvaluateConfig) -> dict[str, CaseFiles]:

@@ -25,21 +25,9 @@ from kitsam.inference.trained_encoder import trained_encoder
 from kitsam.sam.encoder import EncoderRecord
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.manifest import Manifest, ShardEntry
-from kitsam.system.errors import OptionError
-from kitsam.system.files import sha256_of
 from kitsam.system.records import as_record
 
 SLICES_AT_ONCE = 4  # as `kitsam predict` encodes them
-
-
-def check_scans(files: Mapping[str, CaseFiles], manifest: Manifest, shards: str) -> None:
-    """Raises `OptionError` naming a validation case's scan that is missing or is not the shard set's."""
-    for name in manifest.scans(manifest.split.val):
-        path, known = files[name].imaging, manifest.cases.get(name)
-        if not path.is_file():
-            raise OptionError(f"--flips: no such file: {path}")
-        if known and sha256_of(path) != known.imaging:
-            raise OptionError(f"--flips: {path}: not the scan that {shards} was made from")
 
 
 def mirrored_encoder(config: EvaluateConfig, manifest: Manifest, device: torch.device) -> SliceEncoder:

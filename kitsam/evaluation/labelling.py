@@ -18,6 +18,7 @@ from kitsam.evaluation.listening import Listening
 from kitsam.inference.cascade import (
     Cascade,
     EmbeddingSource,
+    GraySource,
     add_lesions,
     find_roi,
     label_volume,
@@ -28,6 +29,7 @@ from kitsam.sam.decoder import BoxDecoder
 from kitsam.shards.manifest import ShardEntry
 
 Embeddings = Callable[[ShardEntry], EmbeddingSource]
+Grays = Callable[[ShardEntry], GraySource]
 
 
 class Labelling(Protocol):
@@ -85,10 +87,12 @@ class ByCascade:
 
     cascade: Cascade
     embeddings: Embeddings
+    grays: Grays | None = None  # for a cascade that sees details
 
     def label(self, entry: ShardEntry, truth: Volume, listening: Listening) -> np.ndarray:
         source, shape = self.embeddings(entry), truth.voxels.shape
-        return label_volume(self.cascade, source, shape, truth.spacing, listener=listening.hear)
+        grays = self.grays and self.grays(entry)
+        return label_volume(self.cascade, source, shape, truth.spacing, listener=listening.hear, grays=grays)
 
     def begin(self, entry: ShardEntry, truth: Volume, first: int, stop: int, listening: Listening) -> np.ndarray:
         shape = stop - first, *truth.voxels.shape[1:]
@@ -100,7 +104,8 @@ class ByCascade:
         clean_roi(begun, truth.spacing, self.cascade.config.smallest_roi)
         labels = begun[first:stop].copy()
         source = _from(self.embeddings(entry), first)
-        add_lesions(self.cascade, source, labels, truth.spacing, listener=listening.hear)
+        grays = self.grays and _from(self.grays(entry), first)
+        add_lesions(self.cascade, source, labels, truth.spacing, listener=listening.hear, grays=grays)
         return labels
 
     def finish(self, entry: ShardEntry, truth: Volume, labels: np.ndarray) -> np.ndarray:
@@ -132,10 +137,10 @@ class ByTrueBoxes:
         return labels
 
 
-def _from(embeddings: EmbeddingSource, start: int) -> EmbeddingSource:
+def _from(slices: Callable[[int, int], Tensor], start: int) -> Callable[[int, int], Tensor]:
     """The same source, whose first slice is `start`."""
 
     def source(first: int, count: int) -> Tensor:
-        return embeddings(start + first, count)
+        return slices(start + first, count)
 
     return source

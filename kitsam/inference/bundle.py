@@ -5,7 +5,8 @@ own checkpoint; the header's `kitsam` entry is JSON: encoder, input settings, ea
 it was trained on, the cascade's settings, and a card for people (`card.py`).
 
 Format 2 is written where a target has several runs, whose tensors are `roi.0.*`, `roi.1.*`, ... and whose shard sets
-are a list, format 3 where there is a second look: a version of kitsam that would leave some decoders out refuses it.
+are a list, format 3 where there is a second look, format 4 where a decoder has networks for detail beside it
+(`tumor.detail.*`): a version of kitsam that would leave some of it out refuses it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +23,8 @@ from kitsam.ct.labels import Target
 from kitsam.decoding.config import runs_of
 from kitsam.decoding.ensemble import Ensemble
 from kitsam.decoding.records import DECODER, ShardSetRecord
-from kitsam.decoding.runs import TrainedDecoder, load_runs
-from kitsam.inference.card import ONE_RUN, SECOND_LOOK, SEVERAL_RUNS, Card, Header, as_header, line_of
+from kitsam.decoding.runs import TrainedDecoder, detail_from, each_run, load_runs, tensors_of
+from kitsam.inference.card import ONE_RUN, SECOND_LOOK, SEVERAL_RUNS, WITH_DETAIL, Card, Header, as_header, line_of
 from kitsam.inference.config import BundleConfig, CascadeConfig
 from kitsam.inference.evaluations import METRICS, read_evaluations
 from kitsam.inference.second_look import decide_second_look, second_look_by
@@ -66,7 +67,8 @@ def run(config: BundleConfig) -> int:
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.vit.state_dict().items()}
     for target, some in runs.items():
         for prefix, trained in zip(_prefixes(target, len(some)), some):
-            tensors.update({f"{prefix}.{name}": tensor for name, tensor in trained.decoder.state_dict().items()})
+            own = tensors_of(trained.decoder, trained.detail)
+            tensors.update({f"{prefix}.{name}": tensor for name, tensor in own.items()})
     if cascade.second_look:
         own = own_decoder(record, config.encoder_checkpoint)
         tensors.update({f"{CHECKPOINT}.{name}": tensor for name, tensor in own.state_dict().items()})
@@ -90,6 +92,8 @@ def run(config: BundleConfig) -> int:
 
 
 def _format(runs: Mapping[Target, Sequence[TrainedDecoder]], cascade: CascadeConfig) -> int:
+    if any(trained.detail for _, trained in each_run(runs)):
+        return WITH_DETAIL
     if cascade.second_look:
         return SECOND_LOOK
     return ONE_RUN if all(len(some) == 1 for some in runs.values()) else SEVERAL_RUNS
@@ -131,7 +135,8 @@ def read_bundle(path: Path, option: str = "--model") -> Bundle:
         decoders = tuple(decoder_from(part, *size, str(path)) for part in parts)
         for decoder in decoders:
             decoder.sight = prompt.sight
-        ensembles[target] = Ensemble(decoders, prompt)
+        details = (detail_from(part, str(path)) for part in parts)
+        ensembles[target] = Ensemble(decoders, prompt, tuple(filter(None, details)))
     second_look = None
     if header.cascade.second_look:
         second_look = second_look_by(decoder_from(_part(tensors, CHECKPOINT), *size, str(path)))

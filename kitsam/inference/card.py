@@ -21,7 +21,8 @@ from kitsam.system.options import as_list
 from kitsam.system.records import as_record
 from kitsam.system.tensor_headers import read_header
 
-ONE_RUN, SEVERAL_RUNS, SECOND_LOOK = FORMATS = 1, 2, 3  # one run a target, several, and the checkpoint's own decoder
+# One run a target; several; with the checkpoint's own decoder; with networks for detail.
+ONE_RUN, SEVERAL_RUNS, SECOND_LOOK, WITH_DETAIL = FORMATS = 1, 2, 3, 4
 
 RESEARCH_ONLY = "For research only. Not a medical device; no label map may guide treatment."
 ONLY_RESEARCH = "for research only, not a medical device"  # the same at the end of a line
@@ -100,7 +101,7 @@ class Header:
 def as_header(content: dict[str, Any] | None, path: Path) -> Header:
     """Raises `KitsamError` naming the file where its header is not that of a bundle."""
     if content is None or content.get("format") not in FORMATS:
-        raise KitsamError(f"{path}: not a bundle of format {ONE_RUN} to {SECOND_LOOK}")
+        raise KitsamError(f"{path}: not a bundle of format {ONE_RUN} to {WITH_DETAIL}")
     return as_record(content, Header, path)
 
 

@@ -5,6 +5,8 @@ Each kidney of a slice gives a box, with which the tumor and the cyst decoder ar
 what is most probable there: kidney, cyst or tumor (on a tie the later wins). Lesions too small to be true become
 kidney.
 
+Networks for detail, where a lesion decoder has them, answer together with it, inside the ROI.
+
 Where there is a second look, the checkpoint's own decoder is asked too: first with a box around each kidney, in which
 the ROI is then what both see on average; at the end with a box around each part of a lesion, and kidney becomes what it
 sees there.
@@ -23,15 +25,18 @@ from torch import Tensor
 
 from kitsam.ct.labels import CLASS_NAMES, CYST, KIDNEY, TUMOR, Target
 from kitsam.decoding.ask import SliceBoxes, kidney_boxes, roi_boxes
+from kitsam.decoding.detail import answer_with_detail
 from kitsam.decoding.ensemble import Embeddings, Ensemble, ask_together, embeddings_on
 from kitsam.inference.cleanup import clean_roi, drop_small_lesions
 from kitsam.inference.config import CascadeConfig
 from kitsam.inference.second_look import KIDNEY_PROMPT
 from kitsam.sam.masks import pixels_inside
-from kitsam.system.devices import to_host
+from kitsam.system.devices import to_device, to_host
 
 # (first slice, number of slices) -> embeddings (B, 256, G, G), of the mirrored slices too or not
 EmbeddingSource = Callable[[int, int], Embeddings]
+# (first slice, number of slices) -> the slices in the encoder's window (B, H, W), 0..255
+GraySource = Callable[[int, int], Tensor]
 # Hears a decoder's answers: (its target, first slice, probabilities (B, H, W) float32, boxes on these slices)
 Listener = Callable[[Target, int, Tensor, SliceBoxes], None]
 
@@ -52,6 +57,11 @@ class Cascade:
     config: CascadeConfig
     device: torch.device
     second_look: Ensemble | None = None
+
+    @property
+    def sees_details(self) -> bool:
+        """Whether it needs the CT itself beside the embeddings."""
+        return any(one.details for one in (self.tumor, self.cyst) if one)
 
     def __post_init__(self) -> None:
         for ensemble in (self.roi, self.tumor, self.cyst, self.second_look):
@@ -76,13 +86,17 @@ def label_volume(
     spacing: tuple[float, float, float],  # mm between slices, rows, columns
     boxes: SliceBoxes | None = None,
     listener: Listener = ignore,
+    grays: GraySource | None = None,
 ) -> np.ndarray:
-    """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney."""
+    """(S, H, W) uint8 labels. `boxes` drawn by hand stand for those of the ROI: only inside them is a kidney.
+
+    `grays`: for a cascade that sees details.
+    """
     label = find_roi(cascade, embeddings, shape, listener)
     if boxes is not None:
         label *= _inside(boxes, shape)
     clean_roi(label, spacing, cascade.config.smallest_roi)
-    add_lesions(cascade, embeddings, label, spacing, boxes, listener)
+    add_lesions(cascade, embeddings, label, spacing, boxes, listener, grays)
     drop_small_lesions(label, spacing, cascade.config.smallest_lesion)
     return label
 
@@ -125,6 +139,7 @@ def add_lesions(
     spacing: tuple[float, float, float],
     boxes: SliceBoxes | None = None,
     listener: Listener = ignore,
+    grays: GraySource | None = None,
 ) -> None:
     """Write tumors and cysts into `label`, inside boxes around its kidneys or in those drawn by hand.
 
@@ -149,6 +164,12 @@ def add_lesions(
             number: ask_together(one, batch, asked[number], part.shape[1:], config.batch_size)
             for number, one in decoders.items()
         }
+        if cascade.sees_details:
+            gray = to_device(grays(first, count), cascade.device)
+            for number, one in decoders.items():
+                if one.details:
+                    answer = answer_with_detail(one.details, probabilities[number], gray, part > 0, spacing[1:])
+                    probabilities[number] = answer
         for number, some in probabilities.items():
             listener(CLASS_NAMES[number], first, some, asked[number])
         lesion = to_host(most_probable(probabilities, config.lesion_threshold))

@@ -32,7 +32,7 @@ from kitsam.inference.drawn import canonical_boxes, canonical_prompt
 from kitsam.inference.predictions import model_file
 from kitsam.inference.prompted import LazyEmbeddings, RecentEmbeddings, count_slices, label_in_boxes
 from kitsam.inference.result import ModelName, Prediction, as_prediction
-from kitsam.inference.scan_embeddings import encode_scan
+from kitsam.inference.scan_embeddings import encode_scan, grays_of
 from kitsam.inference.scans import BoxPrompt, DrawnBox, as_boxes
 from kitsam.inference.work import BOXES, HEAVY, LIGHT, ScanWork, no_work
 from kitsam.sam.checkpoints import CHECKPOINTS
@@ -190,7 +190,8 @@ def _bundle_model(path: Path, device: torch.device, precision: Precision, batch_
 
         source = _with_work(encode_scan(voxels, encode, batch_size, tick, flips), work, shares, len(voxels))
         listener = ignore if answers is None else answers.keep
-        label = label_volume(cascade, source, voxels.shape, volume.spacing, boxes, listener)
+        grays = grays_of(voxels, bundle.input)
+        label = label_volume(cascade, source, voxels.shape, volume.spacing, boxes, listener, grays)
         return body.put_back(label, volume.voxels.shape) if body else label
 
     return Model(ModelName(str(path.absolute()), sha256_of(path), bundle.about), False, device, find_labels, flips)

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kitsam.ct.config import InputConfig
 from kitsam.ct.views import View
+from kitsam.ct.window import to_gray
 from kitsam.decoding.ensemble import WithMirrored
-from kitsam.inference.cascade import EmbeddingSource
+from kitsam.inference.cascade import EmbeddingSource, GraySource
 from kitsam.sam.encoding import SliceEncoder
 from kitsam.shards.storage import quantize, restore
 from kitsam.system.devices import to_device, to_host
@@ -33,6 +35,11 @@ def encode_scan(
     plain = _encode(voxels, encode, batch_size, tick, MOST_BYTES // 2)
     mirrored = _encode(mirror(voxels), encode, batch_size, tick, MOST_BYTES // 2)
     return with_mirrored(plain, mirrored)
+
+
+def grays_of(voxels: np.ndarray, input: InputConfig) -> GraySource:
+    """The slices of `voxels`, (S, H, W) HU, as they are stored beside embeddings."""
+    return lambda first, count: to_gray(torch.from_numpy(voxels[first : first + count]), input)
 
 
 def mirror(voxels: np.ndarray) -> np.ndarray:

@@ -35,6 +35,14 @@ def encode_picture(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def decode_picture(png: bytes, source: str) -> np.ndarray:
+    """(h, w) uint8. Raises `ShardError` naming `source`."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ShardError(f"{source}: not a picture: {error}") from error
+
+
 def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 

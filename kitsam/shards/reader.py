@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from kitsam.shards.config import CacheConfig
 from kitsam.shards.index import SampleEntry, ShardIndex, read_index
 from kitsam.shards.manifest import Manifest, ShardEntry, read_manifest
-from kitsam.shards.masks import decode_mask
+from kitsam.shards.masks import decode_mask, decode_picture
 from kitsam.shards.order import SampleAddress, SampleOrder, StratumShards, quota_weights
 from kitsam.shards.sample import SampleRecord
 from kitsam.shards.source import open_source
@@ -157,6 +158,24 @@ class ShardSet:
                 data = bytearray(sum(entry.mask) - begin)
                 _read_into(file, [memoryview(data)], begin, shard.name)
                 yield _decode_labels(data, begin, entry, f"{shard.name}: {entry.key}")
+
+    def pictures(self, addresses: Sequence[SampleAddress]) -> Iterator[tuple["Labels", np.ndarray]]:
+        """Of training samples, by shard, read without their embeddings: the labels, and the slice, (h, w) uint8.
+
+        Raises `ShardError` where the set keeps no slices.
+        """
+        places = sorted(map(self._training_place, addresses), key=lambda place: (place.shard.name, place.number))
+        for shard, some in groupby(places, key=lambda place: place.shard):
+            with self.source.open(shard.name, shard.sha256) as file:
+                for place in some:
+                    entry, begin = self.entry(place), self.entry(place).record[0]
+                    if entry.ct is None:
+                        raise ShardError(f"{shard.name}: {entry.key}: without its slice, for want of --keep-ct")
+                    data = bytearray(sum(entry.ct) - begin)
+                    _read_into(file, [memoryview(data)], begin, shard.name)
+                    source = f"{shard.name}: {entry.key}"
+                    picture = decode_picture(bytes(data[entry.ct[0] - begin :]), source)
+                    yield _decode_labels(data, begin, entry, source), picture
 
     def _compared_samples(self, name: str, file: BinaryIO) -> set[int]:
         """Offsets of the embeddings in a shard that were compared with their checksums since the file last changed."""

@@ -136,6 +136,9 @@ class TrainConfig(Options, example="kitsam train --config configs/roi.yaml --sha
     start_from: Path | None = place("folder", None)
     """run whose weights the decoder starts from, instead of `--init`: of any target, on any set of the same encoder and
     input; a lesion decoder that begins as the ROI decoder is worth it where steps are few"""
+    detail: bool = False
+    """train networks beside a lesion decoder that look at the CT itself, voxel by voxel, and answer with it wherever
+    the run is used; the set must keep the CT (`kitsam embed --keep-ct`). Validation is of the decoder alone"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -184,6 +187,8 @@ class TrainConfig(Options, example="kitsam train --config configs/roi.yaml --sha
         super().__post_init__()
 
     def check(self) -> None:
+        if self.detail and self.target == "roi":
+            raise OptionError(f"{self.option('detail')}: for lesion decoders: it is about what lies in a kidney")
         if self.wandb and find_spec("wandb") is None:
             raise OptionError(f"{self.option('wandb')}: the package wandb is not installed")
         if self.quotas != "natural":

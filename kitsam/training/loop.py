@@ -210,7 +210,7 @@ def _validate(training: Training, state: Progress, log: Log, watch: Watch) -> No
     if accelerator.is_main_process:
         with watch.waiting():
             if keep:
-                write_decoder(config.out, training.decoder, training.record)
+                write_decoder(config.out, training.decoder, training.record, training.detail)
             log.show(validation_pictures(accelerator, decoder, training.kidneys, config.target), state.step)
     log.append({"step": state.step, "val_dice": result.dice, "val_dice_pooled": result.dice_pooled})
     log.dice = "no validation Dice" if score is None else f"validation Dice {score:.3f}, best {state.best_dice:.3f}"

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from kitsam.ct.labels import CLASS_NAMES, TARGET_CLASSES, Target
 from kitsam.ct.strata import STRATA, strata_for
+from kitsam.decoding.detail import DetailNets
 from kitsam.decoding.initial import read_initial_decoder
 from kitsam.decoding.records import DecoderRecord
 from kitsam.decoding.runs import TrainedDecoder, check_leak, load_run, record_of
@@ -28,6 +30,7 @@ from kitsam.system.processes import START_LIMIT, start_processes, use_cpu
 from kitsam.system.seeds import derive
 from kitsam.training.case_weights import case_weights
 from kitsam.training.config import TrainConfig
+from kitsam.training.detail import train_detail
 from kitsam.training.precision import run_format
 from kitsam.training.questions import Questions, questioner
 
@@ -50,6 +53,12 @@ class Training:
     record: DecoderRecord  # what is kept with the decoder
     model: nn.Module  # the decoder as the processes train it
     optimizer: Optimizer
+
+    @cached_property
+    def detail(self) -> DetailNets | None:
+        """The networks beside the decoder, if there are to be some, trained when they are first asked for."""
+        config = self.config
+        return train_detail(self.shards, self.order, config.target, config.seed) if config.detail else None
 
     def questions(self, steps: range) -> Iterator[Questions]:
         """This process's share of each step's batch, drawn ahead by threads, in memory of the CPU."""
@@ -89,6 +98,8 @@ def _read(config: TrainConfig) -> tuple[ShardSet, SampleOrder, BoxDecoder, Decod
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
     _check_target(config, shards, order)
+    if config.detail and not shards.manifest.settings.get("keep_ct"):
+        raise OptionError(f"--detail: {config.shards} keeps no CT: embed it with --keep-ct")
     start = _start(config, shards)
     decoder = start.decoder if start else _initial_decoder(config, shards)
     decoder.sight = config.prompt.sight

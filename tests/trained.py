@@ -1,6 +1,7 @@
 """What a training run wrote, and whether two runs came to the same."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ from safetensors.torch import load_file
 from tiny import SIDE
 from torch import Tensor
 
+from kitsam.decoding.detail import DetailNet, DetailNets
 from kitsam.sam.decoder import random_decoder
 from kitsam.system.seeds import derive
+from kitsam.system.tensors import read_tensors, write_tensors
 from kitsam.training import log
 
 # Sums in another order make AdamW turn a gradient near zero into a whole step the other way. Few are that near: such
@@ -34,6 +37,18 @@ def break_at(step: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
         patch.setattr(log, "learning_rate", rate)
         yield
+
+
+def with_detail(run: Path, out: Path) -> Path:
+    """A copy of the run whose decoder has networks for detail beside it, which have not learned anything."""
+    shutil.copytree(run, out)
+    tensors, header = read_tensors(run / "decoder.safetensors")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        nets = DetailNets([DetailNet(), DetailNet()])
+    tensors.update({f"detail.{name}": tensor for name, tensor in nets.state_dict().items()})
+    write_tensors(out / "decoder.safetensors", tensors, header)
+    return out
 
 
 def lines(run: Path) -> list[dict]:

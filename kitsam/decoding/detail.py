@@ -106,6 +106,7 @@ def _of_kidneys(values: Tensor, inside: Tensor, pixel: float) -> Tensor:
     return whole
 
 
+@torch.no_grad()
 def answer_with_detail(
     nets: Sequence[DetailNets],
     probabilities: Tensor,  # (B, H, W) float32, of the decoders

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CASCADE, evaluate_config
+from trained import with_detail
 
 from kitsam.evaluation import decoders
 from kitsam.evaluation import evaluate as evaluator
@@ -45,13 +46,20 @@ def files_of(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize(("zero_shot", "second_look"), [(False, False), (False, True), (True, False)])
-def test_labels_in_spans_are_those_of_whole_cases(zero_shot, second_look, data, shards, runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("zero_shot", "second_look", "detail"),
+    [(False, False, False), (False, True, False), (False, False, True), (True, False, False)],
+)
+def test_labels_in_spans_are_those_of_whole_cases(
+    zero_shot, second_look, detail, data, shards, runs, tmp_path, monkeypatch
+):
     def initial_decoder(config, shards, option):
         return random_decoder(shards.manifest.grid, shards.manifest.input_size, 0)
 
     monkeypatch.setattr(decoders, "_initial_decoder", initial_decoder)
     given = {"zero_shot": True} if zero_shot else runs
+    if detail:
+        given = {**runs, "tumor": with_detail(runs["tumor"], tmp_path / "tumor")}
     cascade = CascadeConfig(**CASCADE, second_look=second_look, batch_size=2)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert evaluator.run(evaluate_config(data, shards, given, whole, cascade=cascade)) == 0

@@ -61,6 +61,7 @@ def open_run(config: TrainConfig, shard_set: ShardSetRecord) -> Schedule:
             raise KitsamError(f"{path}: damaged: steps must be a whole number, not {earlier.get('steps')}")
         if earlier.get("precision") == "auto":
             earlier["precision"] = options["precision"]  # an older version kept the word and not what it took
+        earlier.setdefault("detail", False)  # an older version had no such networks
         for name in fixed_options(config):
             if earlier.get(name) != options[name]:
                 there = f"{config.out} holds a run with {earlier.get(name)}"

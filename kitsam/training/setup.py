@@ -24,6 +24,7 @@ from kitsam.shards.kidneys import KidneyBoxes
 from kitsam.shards.manifest import check_signature
 from kitsam.shards.order import SampleOrder, holds
 from kitsam.shards.reader import Samples, ShardSet
+from kitsam.system.console import say
 from kitsam.system.coordination import decide, together
 from kitsam.system.errors import OptionError
 from kitsam.system.processes import START_LIMIT, start_processes, use_cpu
@@ -58,7 +59,10 @@ class Training:
     def detail(self) -> DetailNets | None:
         """The networks beside the decoder, if there are to be some, trained when they are first asked for."""
         config = self.config
-        return train_detail(self.shards, self.order, config.target, config.seed) if config.detail else None
+        if not config.detail:
+            return None
+        say("Training networks for detail, which takes up to a minute or two")
+        return train_detail(self.shards, self.order, config.target, config.seed)
 
     def questions(self, steps: range) -> Iterator[Questions]:
         """This process's share of each step's batch, drawn ahead by threads, in memory of the CPU."""

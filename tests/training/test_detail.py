@@ -1,6 +1,9 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny import embed_config, train_config
 from trained import break_at, same_bits, weights
 
@@ -74,3 +77,11 @@ def test_a_set_without_ct_and_the_roi_decoder_are_refused(shards, tmp_path):
     with pytest.raises(OptionError, match="--detail: for lesion decoders"):
         train_config("roi", shards, tmp_path / "run", detail=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_a_version_without_them_goes_on(shards, runs, tmp_path):
+    run = shutil.copytree(runs["tumor"], tmp_path / "run")
+    options = yaml.safe_load((run / "config.yaml").read_text())
+    del options["detail"]
+    (run / "config.yaml").write_text(yaml.safe_dump(options))
+    assert loop.run(train_config("tumor", shards, run)) == 0

@@ -187,8 +187,6 @@ class TrainConfig(Options, example="kitsam train --config configs/roi.yaml --sha
         super().__post_init__()
 
     def check(self) -> None:
-        if self.detail and self.target == "roi":
-            raise OptionError(f"{self.option('detail')}: for lesion decoders: it is about what lies in a kidney")
         if self.wandb and find_spec("wandb") is None:
             raise OptionError(f"{self.option('wandb')}: the package wandb is not installed")
         if self.quotas != "natural":

@@ -102,8 +102,8 @@ def _read(config: TrainConfig) -> tuple[ShardSet, SampleOrder, BoxDecoder, Decod
     shards = ShardSet(config.shards, config.cache, fold=config.fold)
     order = shards.order(config.quotas, config.batch_size, config.seed, strata_for(config.target))
     _check_target(config, shards, order)
-    if config.detail and not shards.manifest.settings.get("keep_ct"):
-        raise OptionError(f"--detail: {config.shards} keeps no CT: embed it with --keep-ct")
+    if config.detail:
+        _check_detail(config, shards)
     start = _start(config, shards)
     decoder = start.decoder if start else _initial_decoder(config, shards)
     decoder.sight = config.prompt.sight
@@ -140,6 +140,13 @@ def _check_target(config: TrainConfig, shards: ShardSet, order: SampleOrder) -> 
         f"--target: no slice of the training cases of {config.shards}{fold} holds {target_words(config.target)}: "
         f"there is nothing for a {config.target} decoder to learn from"
     )
+
+
+def _check_detail(config: TrainConfig, shards: ShardSet) -> None:
+    if config.target == "roi":
+        raise OptionError("--detail: for lesion decoders: it is about what lies in a kidney")
+    if not shards.manifest.settings.get("keep_ct"):
+        raise OptionError(f"--detail: {config.shards} keeps no CT: embed it with --keep-ct")
 
 
 def target_words(target: Target) -> str:

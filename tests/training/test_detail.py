@@ -75,7 +75,7 @@ def test_a_set_without_ct_and_the_roi_decoder_are_refused(shards, tmp_path):
     with pytest.raises(OptionError, match=r"--detail: .*keeps no CT: embed it with --keep-ct"):
         loop.run(train_config("tumor", shards, tmp_path / "run", detail=True))
     with pytest.raises(OptionError, match="--detail: for lesion decoders"):
-        train_config("roi", shards, tmp_path / "run", detail=True)
+        loop.run(train_config("roi", shards, tmp_path / "run", detail=True))
     assert not (tmp_path / "run").exists()
 
 

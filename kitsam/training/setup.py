@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.tracking import TensorBoardTracker
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
@@ -120,6 +121,8 @@ def _start_processes(config: TrainConfig) -> PartialState:
 
 
 def _make_accelerator(config: TrainConfig) -> Accelerator:
+    # It would keep to the number format of the process's first run; `kitsam demo` trains three in one process.
+    AcceleratorState._reset_state()
     return Accelerator(
         cpu=use_cpu(config.device),
         mixed_precision="bf16" if config.precision == "bf16" else "no",

@@ -52,3 +52,10 @@ def test_a_run_says_which_format_it_took_and_goes_on_with_no_other(tmp_path, sha
     path.write_text(path.read_text().replace("precision: fp32", "precision: bf16"))
     with pytest.raises(OptionError, match="--precision: .* with bf16, not fp32"):
         loop.run(train_config("tumor", shards, config.out, steps=1, precision="fp32"))
+
+
+def test_runs_of_one_process_may_have_different_formats(tmp_path, shards):
+    for number, word in enumerate(("fp32", "bf16", "fp32")):
+        run = tmp_path / str(number)
+        assert loop.run(train_config("tumor", shards, run, steps=1, precision=word)) == 0
+        assert yaml.safe_load((run / "config.yaml").read_text())["precision"] == word
